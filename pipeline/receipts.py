@@ -1,0 +1,192 @@
+"""The commit protocol: a unit's files appear whole, its receipt last; readers trust receipts only.
+
+    with begin(store, product, unit) as writer:
+        tar = writer.file("clips-000000.tar")
+        ...
+        receipt = writer.commit(ledger_rows, items=num_clips)
+
+Leaving the block without `commit` leaves nothing behind. Killing the process leaves temporary files at most,
+which no reader looks at and the next run sweeps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from io import BytesIO
+from types import TracebackType
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from pipeline.graph import Product, Unit
+from pipeline.store import TEMP_FOLDER, StagedFile, Store
+from schemas.errors import ReelmillError
+from schemas.ledger import LEDGER_SCHEMA, STATUSES, LedgerRow
+from schemas.receipt import Card, FileEntry, Receipt
+
+
+def receipt_path(product: str, unit: int) -> str:
+    return f"{product}/_receipts/{unit:06d}.json"
+
+
+def ledger_path(product: str, unit: int) -> str:
+    return f"{product}/_ledger/{unit:06d}.parquet"
+
+
+def load(store: Store, product: str, unit: int) -> Receipt | None:
+    """The receipt of a unit, or None where there is none (or none that can be read: then it is made again)."""
+    data = store.read_or_none(receipt_path(product, unit))
+    if data is None:
+        return None
+    try:
+        return Receipt.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def standing(store: Store, product: Product, unit: Unit) -> Receipt | None:
+    """The receipt of a unit that is complete and not stale, else None."""
+    receipt = load(store, product.path, unit.index)
+    if receipt is not None and receipt.fingerprint == product.unit_fingerprint(unit):
+        return receipt
+    return None
+
+
+def require(store: Store, product: str, unit: Unit, fingerprint: str) -> Receipt:
+    """The receipt of an upstream unit. Raises ReelmillError when it is missing or stale."""
+    receipt = load(store, product, unit.index)
+    if receipt is None or receipt.fingerprint != fingerprint:
+        state = "not made yet" if receipt is None else "stale"
+        raise ReelmillError(f"{product} unit {unit.index:06d} is {state}: run the whole config, upstream first")
+    return receipt
+
+
+def committed_units(store: Store, product: str) -> list[int]:
+    """The indices of all units of a product that have a receipt, stale or not."""
+    names = store.list(f"{product}/_receipts")
+    return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
+
+
+def read_ledger(store: Store, product: str, unit: int) -> list[LedgerRow]:
+    with store.open(ledger_path(product, unit)) as file:
+        return [LedgerRow(**row) for row in pq.read_table(file).to_pylist()]
+
+
+def retract(store: Store, product: str, unit: int) -> None:
+    """Take a unit back: its receipt first, so that no reader trusts files that are about to go."""
+    receipt = load(store, product, unit)
+    store.delete(receipt_path(product, unit))
+    for entry in receipt.files if receipt else ():
+        store.delete(f"{product}/{entry.path}")
+
+
+def prune(store: Store, product: str, num_units: int) -> int:
+    """Retract the units that the plan no longer has; returns how many."""
+    surplus = [unit for unit in committed_units(store, product) if unit >= num_units]
+    for unit in surplus:
+        retract(store, product, unit)
+    return len(surplus)
+
+
+def sweep(store: Store, product: str) -> None:
+    """Remove what killed writers left behind."""
+    if store.is_local:
+        store.delete_folder(f"{product}/{TEMP_FOLDER}")
+
+
+def write_card(store: Store, card: Card) -> None:
+    """Write `_card.json`, unless the same card stands already."""
+    data = _json(card.model_dump(mode="json"))
+    path = f"{card.product}/_card.json"
+    if store.read_or_none(path) != data:
+        store.put(path, data)
+
+
+def read_card(store: Store, product: str) -> Card:
+    """Raises ReelmillError where the folder is not a product."""
+    data = store.read_or_none(f"{product}/_card.json")
+    if data is None:
+        raise ReelmillError(f"{store.uri}: no product {product!r} here (it has no _card.json)")
+    return Card.model_validate_json(data)
+
+
+class UnitWriter:
+    """Collects the files of one unit of one product; see the module's head."""
+
+    def __init__(self, store: Store, product: Product, unit: Unit) -> None:
+        self._store = store
+        self._product = product
+        self._unit = unit
+        self._staged: list[StagedFile] = []
+
+    def __enter__(self) -> UnitWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for staged in self._staged:
+            staged.__exit__(kind, error, trace)
+
+    def file(self, name: str) -> BinaryIO:
+        """A new file of this unit, for writing; `name` is relative to the product folder."""
+        staged = self._store.stage(f"{self._product.path}/{name}")
+        self._staged.append(staged)
+        return staged.file
+
+    def table(self, name: str, table: pa.Table) -> None:
+        """A new Parquet file of this unit."""
+        write_parquet(table, self.file(name))
+
+    def commit(self, ledger: Sequence[LedgerRow], *, items: int) -> Receipt:
+        """Publish all files, then the receipt. Raises ReelmillError unless each input row is accounted for once."""
+        counts = Counter(row.status for row in ledger)
+        ids = {row.video_id for row in ledger}
+        if len(ledger) != self._unit.num_rows or len(ids) != len(ledger) or not set(counts) <= set(STATUSES):
+            raise ReelmillError(
+                f"{self._product.path} unit {self._unit.index:06d}: {self._unit.num_rows} rows went in but the ledger "
+                f"has {len(ledger)} ({len(ids)} distinct): this is a bug in the stage, please report it"
+            )
+        rows = pa.Table.from_pylist([asdict(row) for row in ledger], schema=LEDGER_SCHEMA)
+        self.table(f"_ledger/{self._unit.index:06d}.parquet", rows)
+        retract(self._store, self._product.path, self._unit.index)  # a stale or failed attempt, if any
+        files: list[FileEntry] = [staged.publish() for staged in self._staged]
+        receipt = Receipt(
+            product=self._product.path,
+            unit=self._unit.index,
+            fingerprint=self._product.unit_fingerprint(self._unit),
+            rows={status: counts.get(status, 0) for status in STATUSES},
+            items=items,
+            files=tuple(sorted(files, key=lambda entry: entry.path)),
+        )
+        self._store.put(receipt_path(self._product.path, self._unit.index), _json(receipt.model_dump(mode="json")))
+        return receipt
+
+
+def begin(store: Store, product: Product, unit: Unit) -> UnitWriter:
+    """Start writing one unit of one product."""
+    return UnitWriter(store, product, unit)
+
+
+def write_parquet(table: pa.Table, file: BinaryIO) -> None:
+    """Parquet with the settings that all of reelmill's tables share: equal tables give equal bytes."""
+    buffer = BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=64 * 1024)
+    file.write(buffer.getvalue())
+
+
+def total(receipts: Iterable[Receipt]) -> Counter[str]:
+    """Ledger counts per status, summed over units."""
+    counts: Counter[str] = Counter()
+    for receipt in receipts:
+        counts.update(receipt.rows)
+    return counts
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,201 @@
+"""Where a dataset lives: any local path or pyarrow filesystem URI, with atomic writes.
+
+A file becomes visible whole or not at all: on local disk it is written under a temporary name, synced and
+renamed; on an object store it is staged on local disk and sent with one PUT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from schemas.errors import ReelmillError, UsageError
+from schemas.receipt import FileEntry
+
+TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem and the path inside it for a local path or a URI."""
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    try:
+        filesystem, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise UsageError(f"{uri}: not a location that pyarrow can open ({error})") from None
+    return filesystem, path
+
+
+class Store:
+    """A dataset's root folder. Paths given to its methods are relative to it, with forward slashes."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._fs, self._root = resolve(uri)
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.uri,)  # filesystems hold connections; only the address travels
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self._fs, pafs.LocalFileSystem)
+
+    def path(self, relative: str) -> str:
+        """The path of a file inside this store's filesystem."""
+        return str(PurePosixPath(self._root) / relative)
+
+    def open(self, relative: str) -> pa.NativeFile:
+        """A file for reading, with random access."""
+        return self._fs.open_input_file(self.path(relative))
+
+    def read(self, relative: str) -> bytes:
+        with self.open(relative) as file:
+            return cast(bytes, file.read())
+
+    def read_or_none(self, relative: str) -> bytes | None:
+        """The file's bytes, or None where there is no such file."""
+        try:
+            return self.read(relative)
+        except FileNotFoundError:
+            return None
+
+    def mtime_ns(self, relative: str) -> int:
+        """When a file was last written, in nanoseconds. Raises FileNotFoundError."""
+        info = self._fs.get_file_info(self.path(relative))
+        if not info.is_file:
+            raise FileNotFoundError(f"{self.uri}/{relative}")
+        return int(info.mtime_ns or 0)
+
+    def list(self, folder: str) -> list[str]:
+        """The sorted names of the files directly in a folder; empty where there is no such folder."""
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
+
+    def folders(self, folder: str) -> list[str]:
+        """The sorted names of the folders directly in a folder."""
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+        found = self._fs.get_file_info(selector)
+        return sorted(info.base_name for info in found if info.type == pafs.FileType.Directory)
+
+    def delete(self, relative: str) -> None:
+        """Delete a file if it is there."""
+        try:
+            self._fs.delete_file(self.path(relative))
+        except FileNotFoundError:
+            pass
+
+    def delete_folder(self, relative: str) -> None:
+        """Delete a folder and all in it, if it is there."""
+        try:
+            self._fs.delete_dir(self.path(relative))
+        except FileNotFoundError:
+            pass
+
+    def stage(self, relative: str) -> StagedFile:
+        """A new file that appears under its name only when `publish` is called."""
+        return StagedFile(self, relative)
+
+    def put(self, relative: str, data: bytes) -> FileEntry:
+        """Write a small file atomically."""
+        with self.stage(relative) as staged:
+            staged.file.write(data)
+            return staged.publish()
+
+    def upload(self, local: Path, relative: str) -> None:
+        """Send a local file with one PUT (object stores only)."""
+        with pa.OSFile(str(local), "rb") as source, self._fs.open_output_stream(self.path(relative)) as sink:
+            while chunk := source.read(8 << 20):
+                sink.write(chunk)
+
+
+class _HashingFile:
+    """A write-only file that hashes what passes through it."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self.raw = raw
+        self.sha256 = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self.raw.write(data)
+
+    def tell(self) -> int:
+        return self.bytes
+
+    def flush(self) -> None:
+        self.raw.flush()
+
+    closed = False
+
+    def close(self) -> None:
+        """Left to the staged file, which syncs before it closes."""
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+class StagedFile:
+    """A file under a temporary name. Leaving the `with` block without `publish` removes it."""
+
+    def __init__(self, store: Store, relative: str) -> None:
+        self._store = store
+        self._relative = relative
+        if store.is_local:
+            target = Path(store.path(relative))
+            # the product folder's _tmp: the same disk, so that the rename is atomic
+            product = PurePosixPath(relative).parts[:-1] if len(PurePosixPath(relative).parts) > 1 else ()
+            folder = Path(store.path("/".join((*product[:2], TEMP_FOLDER))))
+            self._make_folder(folder)
+            self._make_folder(target.parent)
+        else:
+            folder = Path(tempfile.gettempdir())
+        self._temporary = folder / f"{PurePosixPath(relative).name}.{uuid.uuid4().hex}"
+        self._raw = open(self._temporary, "wb")  # noqa: SIM115: closed by publish or discard
+        self._hashing = _HashingFile(self._raw)
+        self.file = cast(BinaryIO, self._hashing)
+
+    @staticmethod
+    def _make_folder(folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, NotADirectoryError, FileExistsError) as error:
+            raise ReelmillError(f"{folder}: can't create this folder ({error.strerror}); check the path") from None
+
+    def publish(self) -> FileEntry:
+        """Make the file visible under its name; returns its size and hash."""
+        self._raw.flush()
+        os.fsync(self._raw.fileno())
+        self._raw.close()
+        if self._store.is_local:
+            os.replace(self._temporary, self._store.path(self._relative))
+        else:
+            self._store.upload(self._temporary, self._relative)
+            self._temporary.unlink()
+        name = "/".join(PurePosixPath(self._relative).parts[2:]) or self._relative
+        return FileEntry(path=name, bytes=self._hashing.bytes, sha256=self._hashing.sha256.hexdigest())
+
+    def __enter__(self) -> StagedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._raw.closed:
+            self._raw.close()
+        self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,88 @@
+"""The manifest on storage, and its division into units."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.graph import Unit
+from pipeline.store import Store
+from schemas.errors import ReelmillError
+from schemas.manifest import VideoRow
+
+MANIFEST = "manifest.parquet"
+ROWS_PER_GROUP = 8192  # a worker that needs one unit reads one or two row groups, not the whole manifest
+
+
+def write_manifest(store: Store, table: pa.Table) -> None:
+    """Write `manifest.parquet` atomically. Equal tables give equal bytes."""
+    with store.stage(MANIFEST) as staged:
+        pq.write_table(table, pa.PythonFile(staged.file, mode="w"), compression="zstd", row_group_size=ROWS_PER_GROUP)
+        staged.publish()
+
+
+def read_manifest(store: Store, columns: list[str] | None = None) -> pa.Table:
+    """The whole manifest. Raises ReelmillError where there is none."""
+    try:
+        with store.open(MANIFEST) as file:
+            return pq.read_table(file, columns=columns)
+    except FileNotFoundError:
+        raise ReelmillError(f"{store.uri}: no manifest here; make one with `reelmill index`") from None
+
+
+def plan_units(manifest: pa.Table, videos_per_unit: int) -> list[Unit]:
+    """Cut the manifest into units of `videos_per_unit` rows (the last may be smaller)."""
+    offsets, text = _row_texts(manifest)
+    units = []
+    for index, start in enumerate(range(0, manifest.num_rows, videos_per_unit)):
+        stop = min(start + videos_per_unit, manifest.num_rows)
+        rows = hashlib.sha256(text[offsets[start] : offsets[stop]]).hexdigest()
+        units.append(Unit(index=index, start_row=start, num_rows=stop - start, rows_sha256=rows))
+    return units
+
+
+def _row_texts(manifest: pa.Table) -> tuple[Any, memoryview]:
+    """All columns of each row as one text, rows back to back: (row offsets, UTF-8 bytes)."""
+    columns = []
+    for field in manifest.schema:
+        column = manifest[field.name].combine_chunks()
+        if pa.types.is_list(field.type):
+            items = column.cast(pa.list_(pa.string()))
+            column = pc.binary_join(items, "\x1e")
+        column = pc.fill_null(column.cast(pa.large_string()), "\x00")
+        columns.append(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
+    rows = pc.binary_join_element_wise(*columns, "\n", "\x1f").combine_chunks()
+    if isinstance(rows, pa.ChunkedArray):
+        rows = pa.concat_arrays(rows.chunks) if rows.num_chunks else pa.array([], pa.large_string())
+    _, offsets, data = rows.buffers()
+    view = memoryview(data) if data is not None else memoryview(b"")
+    return memoryview(offsets).cast("q") if offsets is not None else [0], view
+
+
+@lru_cache(maxsize=2)
+def _parquet_file(uri: str, etag: int) -> pq.ParquetFile:
+    return pq.ParquetFile(Store(uri).open(MANIFEST))
+
+
+@lru_cache(maxsize=4)
+def _row_group(uri: str, etag: int, group: int) -> pa.Table:
+    return _parquet_file(uri, etag).read_row_group(group)
+
+
+def unit_table(store: Store, unit: Unit) -> pa.Table:
+    """The manifest rows of a unit, reading only the row groups it touches."""
+    identity = store.mtime_ns(MANIFEST)  # a worker outlives a re-index
+    first = unit.start_row // ROWS_PER_GROUP
+    last = (unit.start_row + unit.num_rows - 1) // ROWS_PER_GROUP
+    groups = [_row_group(store.uri, identity, group) for group in range(first, last + 1)]
+    return pa.concat_tables(groups).slice(unit.start_row - first * ROWS_PER_GROUP, unit.num_rows)
+
+
+def unit_rows(store: Store, unit: Unit) -> list[VideoRow]:
+    """The manifest rows of a unit, in manifest order."""
+    return [VideoRow.from_dict(row) for row in unit_table(store, unit).to_pylist()]

@@ -1,0 +1,268 @@
+"""The config of one dataset: one pydantic model per section. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder names and parts of paths
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+# ---------------------------------------------------------------- source
+
+
+class DirectorySource(Section):
+    """A tree of videos. With `labels: folder` the label is the first folder below `videos`."""
+
+    kind: Literal["directory"]
+    videos: str
+    labels: Literal["folder", "none"] = "folder"
+
+
+class KineticsSource(Section):
+    """Kinetics csv (`label,youtube_id,time_start,time_end,split,is_cc`) and a folder of videos."""
+
+    kind: Literal["kinetics"]
+    csv: str
+    videos: str
+    # trimmed: <id>_000417_000427.mp4 or <label>/<id>_….mp4; full: <id>.mp4, cut at time_start/time_end
+    layout: Literal["trimmed", "full", "auto"] = "auto"
+
+
+class Sports1MSource(Section):
+    """Sports-1M list (`URL 168,169`) and a folder of `<youtube id>.*`; `labels` names one class a line."""
+
+    kind: Literal["sports1m"]
+    list: str
+    videos: str
+    labels: str | None = None
+    split: Literal["train", "val", "test"] | None = None
+
+
+class UCF101Source(Section):
+    """UCF101 split lists (`Class/v_Class_g08_c01.avi 1`, 1-based; test lists carry no label)."""
+
+    kind: Literal["ucf101"]
+    videos: str
+    splits: str  # the folder with classInd.txt, trainlist01.txt, testlist01.txt …
+    fold: int = Field(default=1, ge=1, le=3)
+
+
+class HMDB51Source(Section):
+    """HMDB51 split files (`<class>_test_split1.txt`: name and 0 unused, 1 train, 2 test)."""
+
+    kind: Literal["hmdb51"]
+    videos: str
+    splits: str
+    fold: int = Field(default=1, ge=1, le=3)
+
+
+class PathListSource(Section):
+    """mmaction2 / SlowFast lists: `path label` a line; label an integer or a name; several, comma-separated."""
+
+    kind: Literal["list"]
+    list: str
+    videos: str = ""  # prefix of relative paths; default: the list's own folder
+    split: Literal["train", "val", "test"] | None = None
+    labels: str | None = None  # one class name a line, for integer labels
+
+
+class ActivityNetSource(Section):
+    """ActivityNet json: videos with labelled segments (`database: {id: {subset, annotations}}`)."""
+
+    kind: Literal["activitynet"]
+    json_path: str = Field(alias="json")
+    videos: str
+
+
+Source = Annotated[
+    DirectorySource
+    | KineticsSource
+    | Sports1MSource
+    | UCF101Source
+    | HMDB51Source
+    | PathListSource
+    | ActivityNetSource,
+    Field(discriminator="kind"),
+]
+
+
+# ---------------------------------------------------------------- execution
+
+
+class Units(Section):
+    videos_per_unit: int = Field(default=64, ge=1)
+
+
+class Limits(Section):
+    """What one video may cost before it becomes a failed ledger row. Never part of a fingerprint."""
+
+    stall_s: float = Field(default=60.0, gt=0)  # seconds without one new decoded frame
+    video_s: float = Field(default=7200.0, gt=0)  # seconds for one video altogether
+    memory_gb: float = Field(default=4.0, gt=0)  # address space of the decoder process beyond its start
+
+
+class Budget(Section):
+    """How many failed rows still count as success: a count, or a share such as "2%"."""
+
+    failed: int | str = 0
+
+    @field_validator("failed")
+    @classmethod
+    def _share(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"a count of rows can't be negative, got {value}")
+        if isinstance(value, str):
+            number = value[:-1] if value.endswith("%") else ""
+            if not number.replace(".", "", 1).isdigit() or float(number) > 100:
+                raise ValueError(f'write a count of rows or a share such as "2%", got {value!r}')
+        return value
+
+    def rows(self, num_rows: int) -> int:
+        """The number of failed rows allowed among `num_rows`."""
+        if isinstance(self.failed, int):
+            return self.failed
+        return int(num_rows * float(self.failed[:-1]) / 100)
+
+
+# ---------------------------------------------------------------- products
+
+
+class Clips(Section):
+    """Windows of T frames at `fps`, taken on the source's presentation clock.
+
+    Frame k of a clip that starts at s is the frame on display at s + k / fps.
+    """
+
+    frames: int = Field(ge=1)
+    fps: float = Field(gt=0, le=1000)
+    windows: Literal["stride", "uniform", "random", "segment"] = "stride"
+    stride_s: float | None = Field(default=None, gt=0)  # stride: seconds between starts; default frames / fps
+    num_clips: int | None = Field(default=None, ge=1)  # uniform, random: clips per video
+    seed: int = 0  # random
+    # the last window, where the video ends inside it: leave it out, repeat its last frame, or start it over.
+    # A video shorter than one window always gives one clip, unless the policy is drop.
+    tail: Literal["drop", "pad", "loop"] = "pad"
+    resize: tuple[int, int] | None = None  # (height, width), aspect ignored
+    short_side: int | None = Field(default=None, ge=8)  # aspect kept, the other side rounded to even
+    crop: tuple[int, int] | None = None  # (height, width), centred, after the resize
+    filter: Literal["bilinear", "area"] = "bilinear"  # bilinear: no antialias; area: box average when shrinking
+    encoding: Literal["jpeg", "mp4", "npy"] = "jpeg"
+    quality: int = Field(default=95, ge=1, le=100)  # jpeg
+    crf: int = Field(default=18, ge=0, le=51)  # mp4
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Clips:
+        if self.resize and self.short_side:
+            raise ValueError("give resize or short_side, not both")
+        if self.windows in ("uniform", "random") and self.num_clips is None:
+            raise ValueError(f"windows: {self.windows} needs num_clips")
+        if self.windows == "stride" and self.num_clips is not None:
+            raise ValueError("num_clips goes with windows: uniform or random")
+        if self.windows != "stride" and self.stride_s is not None:
+            raise ValueError("stride_s goes with windows: stride")
+        for size in (self.resize, self.crop):
+            if size and min(size) < 8:
+                raise ValueError(f"frames under 8 px a side are not supported, got {list(size)}")
+        if self.resize and self.crop and (self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]):
+            raise ValueError(f"crop {list(self.crop)} does not fit inside resize {list(self.resize)}")
+        return self
+
+    @property
+    def length_s(self) -> float:
+        """Seconds that one clip covers: frames / fps."""
+        return self.frames / self.fps
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between the starts of neighbouring windows (windows: stride)."""
+        return self.stride_s if self.stride_s is not None else self.length_s
+
+
+class Features(Section):
+    """One pooled vector per clip, from a named layer of a backbone."""
+
+    source: str = Field(alias="from")  # clips/<name>
+    model: str
+    weights: str  # a file, or "random:SEED" to ask for random weights by name
+    layer: str | None = None  # default: the model's own
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    batch_size: int = Field(default=16, ge=1)
+    model_options: dict[str, str | int | float | bool] = {}  # e.g. {pool5: symmetric}
+
+
+class Holdout(Section):
+    """How a source without val or test rows is split: by a hash of video_id, so that growth moves no video."""
+
+    fraction: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = 0
+
+
+class HeadBase(Section):
+    features: tuple[str, ...] = Field(min_length=1)
+    normalise: Literal["none", "l2", "standard"] = "standard"  # standard: train mean and std, per dimension
+    epochs: int = Field(default=60, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    patience: int = Field(default=15, ge=1)  # epochs without a better validation loss before stopping
+    seed: int = 0
+    holdout: Holdout = Holdout()
+
+
+class LSTMHead(HeadBase):
+    """LRCN's LSTM over a video's clips in time order."""
+
+    kind: Literal["lstm"]
+    output: Literal["many-to-one", "many-to-many"] = "many-to-one"
+    hidden: int = Field(default=256, ge=1)
+    layers: int = Field(default=1, ge=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    linear_probe: bool = True  # train a linear probe beside it, for the comparison
+
+
+class LinearHead(HeadBase):
+    """A linear layer on the mean over a video's clips."""
+
+    kind: Literal["linear"]
+
+
+Head = Annotated[LSTMHead | LinearHead, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- the whole
+
+
+class Config(Section):
+    dataset: str
+    source: Source
+    units: Units = Units()
+    limits: Limits = Limits()
+    budget: Budget = Budget()
+    clips: dict[str, Clips] = {}
+    features: dict[str, Features] = {}
+    heads: dict[str, Head] = {}
+
+    @model_validator(mode="after")
+    def _names(self) -> Config:
+        for section in ("clips", "features", "heads"):
+            for name in getattr(self, section):
+                if not NAME.fullmatch(name):
+                    raise ValueError(f"{section}.{name}: a name has letters, digits, _ and - only")
+        for name, feature in self.features.items():
+            kind, _, upstream = feature.source.partition("/")
+            if kind != "clips" or upstream not in self.clips:
+                have = ", ".join(f"clips/{n}" for n in self.clips) or "no clips"
+                raise ValueError(f"features.{name}.from: nothing is named {feature.source!r}; this config has {have}")
+        for name, head in self.heads.items():
+            for feature_name in head.features:
+                if feature_name not in self.features:
+                    have = ", ".join(self.features) or "no features"
+                    raise ValueError(f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}")
+        return self

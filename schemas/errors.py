@@ -1,0 +1,9 @@
+"""Errors whose text is meant for the user: what happened, where, what to do."""
+
+
+class ReelmillError(Exception):
+    """The job cannot go on. The message is one sentence for the user; the exit status is 1."""
+
+
+class UsageError(ReelmillError):
+    """The command or the config is wrong, and nothing was run. The exit status is 2."""
