@@ -56,7 +56,9 @@ def _row_texts(manifest: pa.Table) -> tuple[Any, memoryview]:
             column = pc.binary_join(items, "\x1e")
         column = pc.fill_null(column.cast(pa.large_string()), "\x00")
         columns.append(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
-    rows = pc.binary_join_element_wise(*columns, "\n", "\x1f").combine_chunks()
+    rows = pc.binary_join_element_wise(
+        *columns, pa.scalar("\n", pa.large_string()), pa.scalar("\x1f", pa.large_string())
+    ).combine_chunks()
     if isinstance(rows, pa.ChunkedArray):
         rows = pa.concat_arrays(rows.chunks) if rows.num_chunks else pa.array([], pa.large_string())
     _, offsets, data = rows.buffers()
