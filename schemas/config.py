@@ -264,5 +264,7 @@ class Config(Section):
             for feature_name in head.features:
                 if feature_name not in self.features:
                     have = ", ".join(self.features) or "no features"
-                    raise ValueError(f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}")
+                    raise ValueError(
+                        f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}"
+                    )
         return self

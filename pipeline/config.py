@@ -1,0 +1,115 @@
+"""Reads a config file. Every mistake is one line with its place in the file, found before any work is done."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from schemas.config import Config
+from schemas.errors import UsageError
+
+Place = tuple[str | int, ...]
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a YAML config. Raises UsageError with one line per mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: can't read this config ({error})") from None
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str) -> Config:
+    """Validate a config given as YAML text; `name` stands in the messages."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UsageError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{name}: a config is a mapping that starts with `dataset:`, got {type(values).__name__}")
+    _refuse_repeated_keys(root, name)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_sentence(problem, root, name) for problem in error.errors()]
+        raise UsageError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _sentence(problem: Any, root: yaml.Node, name: str) -> str:
+    """One pydantic problem as `file:line: place: what is wrong`."""
+    location: Place = problem["loc"]
+    if not location and problem["type"] == "value_error":  # a mistake between sections names its place itself
+        location = tuple(str(problem["ctx"]["error"]).partition(":")[0].split("."))
+    place, line = _locate(location, root)
+    where = f"{name}:{line}: {'.'.join(str(part) for part in place)}".rstrip(": ")
+    kind, value = problem["type"], problem.get("input")
+    if kind == "union_tag_invalid":
+        return f"{where}: there is no kind {problem['ctx']['tag']!r}, only {problem['ctx']['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"{where}: this section needs a `kind`"
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(place[-1]), _known_keys(), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
+    if kind == "missing":
+        return f"{where}: this key is required"
+    if kind == "value_error":
+        message = str(problem["ctx"]["error"])
+        return f"{where}: {message.removeprefix('.'.join(map(str, location)) + ': ')}"
+    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
+
+
+def _locate(location: Place, root: yaml.Node) -> tuple[Place, int]:
+    """The part of a pydantic location that is really in the file, and its line there."""
+    node, line, place = root, root.start_mark.line + 1, []
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    place.append(part)
+                    break
+            else:
+                if last:  # a missing key; other absent parts are pydantic's names for union members
+                    place.append(part)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+            place.append(part)
+    return tuple(place), line
+
+
+def _known_keys() -> list[str]:
+    """Every key that any section knows, for "did you mean"."""
+    keys: set[str] = set()
+    stack: list[type[BaseModel]] = list(BaseModel.__subclasses__())
+    while stack:
+        model = stack.pop()
+        stack.extend(model.__subclasses__())
+        if model.__module__ == Config.__module__:
+            keys.update(field.alias or key for key, field in model.model_fields.items())
+    return sorted(keys)
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
+    """YAML lets a later key silently replace an earlier one; here that is a mistake."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise UsageError(f"{name}:{key.start_mark.line + 1}: {key.value}: this key stands here twice")
+            seen.add(key.value)
+            _refuse_repeated_keys(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_keys(item, name)
