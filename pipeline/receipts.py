@@ -68,7 +68,7 @@ def require(store: Store, product: str, unit: Unit, fingerprint: str) -> Receipt
 
 def committed_units(store: Store, product: str) -> list[int]:
     """The indices of all units of a product that have a receipt, stale or not."""
-    names = store.list(f"{product}/_receipts")
+    names = store.files(f"{product}/_receipts")
     return [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
 
 

@@ -23,7 +23,7 @@ class ShardWriter:
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
         """Add one sample; `members` maps extensions such as "000.jpg", "json", "cls" to their bytes."""
-        assert "." not in key and "/" not in key, f"a WebDataset key holds no dot and no slash, got {key!r}"
+        assert not {".", "/"} & set(key), f"a WebDataset key holds no dot and no slash, got {key!r}"
         assert key not in self._keys, f"two samples named {key!r}"
         self._keys.add(key)
         for extension, data in members.items():

@@ -74,7 +74,7 @@ class Store:
             raise FileNotFoundError(f"{self.uri}/{relative}")
         return int(info.mtime_ns or 0)
 
-    def list(self, folder: str) -> list[str]:
+    def files(self, folder: str) -> list[str]:
         """The sorted names of the files directly in a folder; empty where there is no such folder."""
         selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
         return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
@@ -166,7 +166,7 @@ class StagedFile:
         else:
             folder = Path(tempfile.gettempdir())
         self._temporary = folder / f"{PurePosixPath(relative).name}.{uuid.uuid4().hex}"
-        self._raw = open(self._temporary, "wb")  # noqa: SIM115: closed by publish or discard
+        self._raw = self._temporary.open("wb")  # closed by publish or by leaving the block
         self._hashing = _HashingFile(self._raw)
         self.file = cast(BinaryIO, self._hashing)
 
