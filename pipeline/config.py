@@ -35,7 +35,7 @@ def parse_config(text: str, name: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise UsageError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or root is None:
         raise UsageError(f"{name}: a config is a mapping that starts with `dataset:`, got {type(values).__name__}")
     _refuse_repeated_keys(root, name)
     try:

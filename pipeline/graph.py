@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from schemas.config import Config
 
 ProductKind = Literal["clips", "features", "heads"]
 
@@ -53,3 +57,49 @@ class Product:
 
 def unit_fingerprint(product_fingerprint: str, unit: Unit) -> str:
     return digest([product_fingerprint, unit.rows_sha256])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All products of a config in an order in which each comes after what it is made from, and the units."""
+
+    products: tuple[Product, ...]
+    units: tuple[Unit, ...]
+
+    def product(self, path: str) -> Product:
+        return next(product for product in self.products if product.path == path)
+
+    @property
+    def whole(self) -> Unit:
+        """The single unit of a head, which looks at the whole manifest."""
+        rows = digest([unit.rows_sha256 for unit in self.units])
+        return Unit(index=0, start_row=0, num_rows=sum(unit.num_rows for unit in self.units), rows_sha256=rows)
+
+    def units_of(self, product: Product) -> tuple[Unit, ...]:
+        return (self.whole,) if product.kind == "heads" else self.units
+
+
+def make_plan(
+    config: Config, units: Sequence[Unit], *, code_version: Callable[[ProductKind], int], sha256: Callable[[str], str]
+) -> Plan:
+    """Read the graph from the names. `code_version` gives a stage's version, `sha256` the hash of weights."""
+    products: dict[str, Product] = {}
+
+    def add(kind: ProductKind, name: str, settings: BaseModel, upstream: Sequence[str], weights: str | None) -> None:
+        product = Product(
+            kind=kind,
+            name=name,
+            settings=settings.model_dump(mode="json", by_alias=True),
+            upstream={path: products[path].fingerprint for path in upstream},
+            code_version=code_version(kind),
+            weights_sha256=sha256(weights) if weights is not None else None,
+        )
+        products[product.path] = product
+
+    for name, clips in config.clips.items():
+        add("clips", name, clips, (), None)
+    for name, features in config.features.items():
+        add("features", name, features, (features.source,), features.weights)
+    for name, head in config.heads.items():
+        add("heads", name, head, [f"features/{feature}" for feature in head.features], None)
+    return Plan(products=tuple(products.values()), units=tuple(units))
