@@ -48,7 +48,8 @@ class Product:
     @property
     def fingerprint(self) -> str:
         """Changes with anything that can change this product's bytes, besides the manifest rows."""
-        return digest([self.kind, self.code_version, dict(self.settings), dict(self.upstream), self.weights_sha256])
+        settings = {key: value for key, value in self.settings.items() if key != "weights"}  # their hash counts
+        return digest([self.kind, self.code_version, settings, dict(self.upstream), self.weights_sha256])
 
     def unit_fingerprint(self, unit: Unit) -> str:
         """The fingerprint that the receipt of a unit carries."""

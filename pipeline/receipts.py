@@ -12,6 +12,7 @@ which no reader looks at and the next run sweeps.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -28,6 +29,8 @@ from pipeline.store import TEMP_FOLDER, StagedFile, Store
 from schemas.errors import ReelmillError
 from schemas.ledger import LEDGER_SCHEMA, STATUSES, LedgerRow
 from schemas.receipt import Card, FileEntry, Receipt
+
+UNIT_FILE = re.compile(r"(\d{6,})\.[a-z]+$")
 
 
 def receipt_path(product: str, unit: int) -> str:
@@ -86,10 +89,15 @@ def retract(store: Store, product: str, unit: int) -> None:
 
 
 def prune(store: Store, product: str, num_units: int) -> int:
-    """Retract the units that the plan no longer has; returns how many."""
+    """Retract the units that the plan no longer has, with any file that a killed writer left of them."""
     surplus = [unit for unit in committed_units(store, product) if unit >= num_units]
     for unit in surplus:
         retract(store, product, unit)
+    for folder in (product, f"{product}/_ledger", f"{product}/_index"):
+        for name in store.files(folder):
+            number = UNIT_FILE.search(name)
+            if number and int(number[1]) >= num_units:
+                store.delete(f"{folder}/{name}")
     return len(surplus)
 
 

@@ -97,7 +97,15 @@ Source = Annotated[
 
 
 class Units(Section):
-    videos_per_unit: int = Field(default=64, ge=1)
+    """The unit of work, of retry, of resume and of output (one shard a unit)."""
+
+    videos_per_unit: int | None = Field(default=None, ge=1)  # default: 64, fewer in manifests under 2,048 rows
+
+    def size(self, num_rows: int) -> int:
+        """Rows per unit. Small manifests get small units, so that every core has work and progress shows."""
+        if self.videos_per_unit is not None:
+            return self.videos_per_unit
+        return min(64, 1 << max(0, (num_rows // 32).bit_length() - 1))
 
 
 class Limits(Section):

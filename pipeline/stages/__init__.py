@@ -10,16 +10,25 @@ A stage module offers
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from types import ModuleType
 from typing import Protocol
 
-from pipeline.graph import ProductKind, Unit
-from schemas.receipt import Receipt
+from pipeline.graph import Product, ProductKind, Unit
+from pipeline.store import Store
+from schemas.receipt import Card, Receipt
 
 # imported on first use: the features stage needs torch, and the clips stage needs av
 STAGES: dict[ProductKind, str] = {
     "clips": "pipeline.stages.clips",
     "features": "pipeline.stages.features",
+    "heads": "pipeline.training.head",
+}
+# the packages whose version can change a product's bytes
+PACKAGES: dict[ProductKind, tuple[str, ...]] = {
+    "clips": ("av", "opencv-contrib-python-headless", "pyarrow"),
+    "features": ("torch", "opencv-contrib-python-headless", "pyarrow"),
+    "heads": ("torch", "numpy", "matplotlib", "safetensors", "pyarrow"),
 }
 
 
@@ -33,3 +42,16 @@ class Stage(Protocol):
 
 def stage_module(kind: ProductKind) -> ModuleType:
     return import_module(STAGES[kind])
+
+
+def card_of(product: Product, store: Store) -> Card:
+    """The card of a product: its settings, what its stage states, and the versions that can change a byte."""
+    return Card(
+        product=product.path,
+        fingerprint=product.fingerprint,
+        code_version=product.code_version,
+        settings=dict(product.settings),
+        upstream=dict(product.upstream),
+        details=stage_module(product.kind).describe(product, store),
+        versions={name: version(name) for name in PACKAGES[product.kind]},
+    )

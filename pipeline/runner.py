@@ -1,0 +1,260 @@
+"""Runs a plan on Ray Data. All Ray knobs live here; stages never see Ray.
+
+One row of the dataset is one unit (rule 1: descriptors travel through Ray, bytes go to storage). The stages are
+chained, so units flow through them as a pipeline: unit 7 is decoded while the features of unit 6 are extracted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import ray.data
+
+from pipeline import receipts
+from pipeline.graph import Plan, Product, Unit
+from pipeline.stages import Stage, card_of, stage_module
+from pipeline.store import Store
+from schemas.config import Limits
+from schemas.errors import ReelmillError
+from schemas.receipt import Receipt
+
+Row = dict[str, Any]  # a unit's fields, and `error` and `fatal`
+
+POLL_S = 0.5
+CRASHED_UNITS_ALLOWED = 8  # units whose worker died on every attempt; beyond this the run stops
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One unit of one product was finished, or found finished."""
+
+    product: str
+    unit: int
+    num_rows: int
+    num_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnitError:
+    """A unit that could not be made; nothing of it was written."""
+
+    unit: int
+    message: str
+    fatal: bool  # storage itself fails: going on is pointless
+
+
+@contextlib.contextmanager
+def cluster(*, address: str | None = None, workers: int | None = None) -> Iterator[None]:
+    """Connect to a cluster, or start a quiet local Ray for the time of the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps CUDA devices visible to CPU tasks
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                num_cpus=workers or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=128 << 20,  # receipts only ever pass through it
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray"
+        raise ReelmillError(f"can't reach or start {where}: {error}") from None
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    context.max_errored_blocks = CRASHED_UNITS_ALLOWED
+    context.execution_no_progress_timeout_s = -1  # a unit of long videos may take hours; decoders have their limits
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    *,
+    limits: Limits,
+    pending: Sequence[Unit],
+    on_progress: Callable[[Progress], None],
+) -> list[UnitError]:
+    """Make every pending unit of every clips and features product; returns those that could not be made."""
+    products = [product for product in plan.products if product.kind != "heads"]
+    if not pending or not products:
+        return []
+    _write_cards(products, store)
+    tally = _Tally.remote()
+    with _polling(tally, on_progress):
+        errors = list(_drain(_dataset(products, store, limits, pending, tally)))
+    return errors
+
+
+def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
+    """Pull units through the chain of stages, and yield the errors; stop at the first fatal one."""
+    try:
+        for row in dataset.iter_rows():
+            if row["error"]:
+                error = UnitError(row["index"], row["error"], row["fatal"])
+                yield error
+                if error.fatal:
+                    return
+    except ray.exceptions.RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        yield UnitError(-1, f"workers died again and again, so the run stopped: {last}", fatal=True)
+
+
+def _dataset(
+    products: Sequence[Product], store: Store, limits: Limits, pending: Sequence[Unit], tally: Any
+) -> ray.data.Dataset:
+    """The graph: one row = one unit = one block; every step is 1:1."""
+    rows = [{**asdict(unit), "error": "", "fatal": False} for unit in pending]
+    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
+    num_gpus = int(ray.cluster_resources().get("GPU", 0))
+    for product in products:
+        if product.kind == "clips":
+            # 1:1, on every core: decoding is the wide part. A video that kills its decoder is caught inside the
+            # stage; the two retries are for workers lost to their node.
+            dataset = dataset.map(_task_step(product, store, limits, tally), num_cpus=1, max_retries=2)
+        else:
+            # 1:1, an actor for each GPU; without one, a single model that uses all cores by its own threads.
+            # Zero logical CPUs: the decoders must be able to take every core while the model waits for units.
+            dataset = dataset.map(
+                _ModelStep,  # type: ignore[arg-type]  # ray takes callable classes; its annotations don't say so
+                fn_constructor_args=(product, store, limits, tally),
+                compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
+                num_cpus=0,
+                num_gpus=1 if num_gpus else 0,
+                max_restarts=-1,
+                max_task_retries=2,
+            )
+    return dataset
+
+
+# ---------------------------------------------------------------- on the workers
+
+_held: dict[str, Stage] = {}  # stages that this worker process keeps open between units
+
+
+def _task_step(product: Product, store: Store, limits: Limits, tally: Any) -> Callable[[Row], Row]:
+    """A step for a task pool: the worker process keeps the stage open between its tasks."""
+
+    def step(row: Row) -> Row:
+        if product.fingerprint not in _held:
+            _held[product.fingerprint] = stage_module(product.kind).open_stage(product, store, limits)
+        return _advance(row, product, store, _held[product.fingerprint], tally)
+
+    return step
+
+
+class _ModelStep:
+    """A step for an actor pool: the actor holds the model."""
+
+    def __init__(self, product: Product, store: Store, limits: Limits, tally: Any) -> None:
+        self._product, self._store, self._tally = product, store, tally
+        self._stage = stage_module(product.kind).open_stage(product, store, limits)
+
+    def __call__(self, row: Row) -> Row:
+        return _advance(row, self._product, self._store, self._stage, self._tally)
+
+
+def _advance(row: Row, product: Product, store: Store, stage: Stage, tally: Any) -> Row:
+    """Make one unit of one product unless it stands already. Errors travel in the row, so that others go on."""
+    if row["error"]:
+        return row
+    unit = Unit(row["index"], row["start_row"], row["num_rows"], row["rows_sha256"])
+    try:
+        receipt = receipts.standing(store, product, unit) or stage(unit)
+    except Exception as error:
+        message, fatal = _explain(error)
+        return {**row, "error": f"{product.path} unit {unit.index:06d}: {message}", "fatal": fatal}
+    tally.add.remote(product.path, unit.index, receipt)
+    return row
+
+
+def _explain(error: Exception) -> tuple[str, bool]:
+    """What to tell the user, and whether going on is pointless."""
+    if isinstance(error, ReelmillError):
+        return str(error), False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{error.strerror or error} (writing {error.filename or 'the dataset'})", True
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"at {place.filename}:{place.lineno}; this is a bug, please report it"
+    return f"{type(error).__name__}: {error} ({where})", False
+
+
+# ---------------------------------------------------------------- progress and cards
+
+
+class Tally:
+    """Hears from the workers what is finished; the driver empties it twice a second."""
+
+    def __init__(self) -> None:
+        self._news: list[Progress] = []
+
+    def add(self, product: str, unit: int, receipt: Receipt) -> None:
+        self._news.append(Progress(product, unit, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
+
+    def take(self) -> list[Progress]:
+        news, self._news = self._news, []
+        return news
+
+
+_Tally: Any = ray.remote(num_cpus=0)(Tally)
+
+
+@contextlib.contextmanager
+def _polling(tally: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:
+    """Empty the tally in a thread for the time of the block, and once more at its end."""
+    stop = threading.Event()
+
+    def take() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # progress is a courtesy; the receipts are the truth
+            for news in ray.get(tally.take.remote(), timeout=30):
+                on_progress(news)
+
+    def poll() -> None:
+        while not stop.wait(POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, name="reelmill-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        take()
+
+
+@ray.remote(num_cpus=0, max_calls=1, max_retries=0)  # max_calls: the process that loaded a model goes away after it
+def _card_task(product: Product, store: Store) -> str:
+    try:
+        receipts.write_card(store, card_of(product, store))
+    except ReelmillError as error:
+        return str(error)
+    return ""
+
+
+def _write_cards(products: Sequence[Product], store: Store) -> None:
+    """Write the cards before any unit. A card that stands for the same fingerprint is kept."""
+    for product in products:  # in order: a features card reads the card of its clips
+        standing = store.read_or_none(f"{product.path}/_card.json")
+        if standing is not None and receipts.read_card(store, product.path).fingerprint == product.fingerprint:
+            continue
+        if message := ray.get(_card_task.remote(product, store)):
+            raise ReelmillError(f"{product.path}: {message}")
