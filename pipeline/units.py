@@ -16,6 +16,7 @@ from schemas.errors import ReelmillError
 from schemas.manifest import VideoRow
 
 MANIFEST = "manifest.parquet"
+SOURCE_KEY = b"reelmill.source"  # in the manifest's schema metadata
 ROWS_PER_GROUP = 8192  # a worker that needs one unit reads one or two row groups, not the whole manifest
 
 
@@ -33,6 +34,16 @@ def read_manifest(store: Store, columns: list[str] | None = None) -> pa.Table:
             return pq.read_table(file, columns=columns)
     except FileNotFoundError:
         raise ReelmillError(f"{store.uri}: no manifest here; make one with `reelmill index`") from None
+
+
+def manifest_source(store: Store) -> str | None:
+    """The source section that the manifest was made from, as JSON; None where there is no manifest."""
+    try:
+        with store.open(MANIFEST) as file:
+            metadata = pq.read_schema(file).metadata or {}
+    except FileNotFoundError:
+        return None
+    return metadata.get(SOURCE_KEY, b"").decode()
 
 
 def plan_units(manifest: pa.Table, videos_per_unit: int) -> list[Unit]:

@@ -2,7 +2,6 @@
 
 A stage module offers
 
-    CODE_VERSION: int                                  raised whenever the stage's bytes change
     describe(product, store) -> dict                   what the card says beyond the settings
     open_stage(product, store, limits) -> Stage        takes what is costly to hold: a decoder, a model
 """
@@ -24,6 +23,8 @@ STAGES: dict[ProductKind, str] = {
     "features": "pipeline.stages.features",
     "heads": "pipeline.training.head",
 }
+# raised whenever a stage's output bytes change; kept here because planning must not import torch or av
+CODE_VERSIONS: dict[ProductKind, int] = {"clips": 1, "features": 1, "heads": 1}
 # the packages whose version can change a product's bytes
 PACKAGES: dict[ProductKind, tuple[str, ...]] = {
     "clips": ("av", "opencv-contrib-python-headless", "pyarrow"),
