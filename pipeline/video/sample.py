@@ -1,0 +1,183 @@
+"""Which windows of a video become clips, and the grid times of each: pure rational arithmetic, no video library.
+
+The rule, said once. Grid time k of a window that starts at s is t = s + k / fps, and the frame taken is the one on
+display at t: the last with pts <= t. A window is half-open and lives inside a span [begin, end):
+
+    begin      end of the last frame's display, or of the labelled segment ┐
+    |---- whole ----|---- whole ----|---- tail --···
+    x   x   x   x   x   x   x   x   x   x   ·   ·     x real grid times   · grid times at or after the end
+
+A window is whole when each of its T grid times lies before `end`; otherwise it is a tail window, and `tail` says what
+becomes of it: left out (drop), its last frame repeated (pad), its frames shown over again (loop).
+
+    stride   starts at begin + i * stride_s; the first tail window is the last, since it already holds all that is left
+    uniform  num_clips starts spread evenly over [begin, end - T / fps], both ends included; one alone is centred
+    random   num_clips distinct starts of whole microseconds over the same range, drawn from (seed, video_id) only
+    segment  one window per labelled segment: it starts with the segment, or is centred on it where the segment is
+             longer than T / fps. A segment shorter than the window is its own span: frames after it are never taken.
+             Windows that come out equal are one clip with all their labels.
+
+A span shorter than T / fps gives one window that starts at `begin`, whatever the kind. Numbers of the config count as
+the decimals that the user wrote (3.2 is 16/5), so there is no epsilon anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from schemas.config import Clips
+from schemas.manifest import VideoRow
+
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open window [start_s, end_s) of a video.
+
+    end_s is start_s + T / fps for a whole window, and the end of its span for a tail window.
+    """
+
+    start_s: Fraction
+    end_s: Fraction
+    label_ids: tuple[int, ...]
+    num_real: int  # grid times before the end of the span: 1 … T
+
+    def clip_id(self, video_id: str) -> str:
+        """`<video_id>@<start>-<end>` in whole microseconds; holds no dot when the video_id holds none."""
+        return f"{video_id}@{microseconds(self.start_s)}-{microseconds(self.end_s)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open stretch [start_s, end_s) of a video with its labels."""
+
+    start_s: Fraction
+    end_s: Fraction
+    label_ids: tuple[int, ...]
+
+
+def exact(number: float) -> Fraction:
+    """The rational number that the shortest decimal text of `number` says: exact(3.2) == Fraction(16, 5)."""
+    return Fraction(str(number))
+
+
+def microseconds(time_s: Fraction) -> int:
+    """Seconds to the nearest whole microsecond, halves to even."""
+    return round(time_s * MICRO)
+
+
+def grid_s(window: Window, spec: Clips) -> list[Fraction]:
+    """The grid times of the real frames of a window, in seconds: start_s + k / fps for k < num_real."""
+    step = 1 / exact(spec.fps)
+    return [window.start_s + k * step for k in range(window.num_real)]
+
+
+def filled(num_real: int, spec: Clips) -> list[int]:
+    """For each of a clip's T frames the real frame that stands there: the tail policy, after `num_real` real ones."""
+    if spec.tail == "loop":
+        return [k % num_real for k in range(spec.frames)]
+    return [min(k, num_real - 1) for k in range(spec.frames)]
+
+
+def row_span(row: VideoRow, *, begin_s: Fraction, end_s: Fraction) -> Span | None:
+    """What `row` uses of a video that shows [begin_s, end_s), or None when its [start_s, end_s) lies outside."""
+    start = begin_s if row.start_s is None else max(begin_s, exact(row.start_s))
+    end = end_s if row.end_s is None else min(end_s, exact(row.end_s))
+    return Span(start, end, row.label_ids) if start < end else None
+
+
+def windows_of(spec: Clips, row: VideoRow, span: Span) -> list[Window]:
+    """The windows of `span` (from row_span) in order of start, each with its own microsecond id.
+
+    With windows: segment, a segment that has nothing in common with `span` gives no window.
+    """
+    if spec.windows == "stride":
+        windows = _stride(spec, span)
+    elif spec.windows == "segment":
+        windows = (_on_segment(spec, segment) for segment in _segments(row, span))
+    elif span.end_s - span.start_s <= _length(spec):
+        windows = iter([_window(spec, span.start_s, span)])
+    elif spec.windows == "uniform":
+        windows = _uniform(spec, span)
+    else:
+        windows = _random(spec, span, row.video_id)
+    kept = (w for w in windows if spec.tail != "drop" or w.num_real == spec.frames)
+    return _merged(kept)
+
+
+def segments_outside(row: VideoRow, span: Span) -> int:
+    """How many of the row's segments have nothing in common with `span`."""
+    return len(row.segments) - len(_segments(row, span)) if row.segments else 0
+
+
+def _length(spec: Clips) -> Fraction:
+    return spec.frames / exact(spec.fps)
+
+
+def _window(spec: Clips, start: Fraction, span: Span) -> Window:
+    # grid times k with start + k / fps < end are k < (end - start) * fps, that is the ceiling of it
+    inside = -((start - span.end_s) * exact(spec.fps) // 1)
+    whole = inside >= spec.frames
+    end = start + _length(spec) if whole else span.end_s
+    return Window(start, end, span.label_ids, spec.frames if whole else int(inside))
+
+
+def _stride(spec: Clips, span: Span) -> Iterator[Window]:
+    step = _length(spec) if spec.stride_s is None else exact(spec.stride_s)
+    start = span.start_s
+    while start < span.end_s:
+        window = _window(spec, start, span)
+        yield window
+        if window.num_real < spec.frames:
+            return
+        start += step
+
+
+def _uniform(spec: Clips, span: Span) -> Iterator[Window]:
+    room = span.end_s - span.start_s - _length(spec)
+    num_clips = spec.num_clips or 1
+    for i in range(num_clips):
+        share = Fraction(i, num_clips - 1) if num_clips > 1 else Fraction(1, 2)
+        yield _window(spec, span.start_s + share * room, span)
+
+
+def _random(spec: Clips, span: Span, video_id: str) -> Iterator[Window]:
+    num_starts = int((span.end_s - span.start_s - _length(spec)) * MICRO // 1) + 1
+    starts: set[int] = set()
+    draw = 0
+    while len(starts) < min(spec.num_clips or 1, num_starts):
+        # a hash, not a generator: the same in every version of every library
+        digest = hashlib.sha256(f"{spec.seed}\n{video_id}\n{draw}".encode()).digest()
+        starts.add(int.from_bytes(digest) * num_starts >> 256)
+        draw += 1
+    for start_us in sorted(starts):
+        yield _window(spec, span.start_s + Fraction(start_us, MICRO), span)
+
+
+def _segments(row: VideoRow, span: Span) -> list[Span]:
+    if not row.segments:
+        return [span]
+    cut = (
+        Span(max(exact(s.start_s), span.start_s), min(exact(s.end_s), span.end_s), (s.label_id,)) for s in row.segments
+    )
+    return [segment for segment in cut if segment.start_s < segment.end_s]
+
+
+def _on_segment(spec: Clips, segment: Span) -> Window:
+    spare = segment.end_s - segment.start_s - _length(spec)
+    return _window(spec, segment.start_s + max(spare, Fraction(0)) / 2, segment)
+
+
+def _merged(windows: Iterable[Window]) -> list[Window]:
+    """In order of start, windows of equal id as one with all their labels."""
+    merged: dict[tuple[int, int], Window] = {}
+    for window in sorted(windows, key=lambda w: (w.start_s, w.end_s, w.label_ids)):
+        key = (microseconds(window.start_s), microseconds(window.end_s))
+        twin = merged.get(key, window)
+        labels = tuple(sorted({*twin.label_ids, *window.label_ids})) if twin is not window else window.label_ids
+        merged[key] = Window(twin.start_s, twin.end_s, labels, twin.num_real)
+    return list(merged.values())
