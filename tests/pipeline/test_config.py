@@ -1,0 +1,71 @@
+import pytest
+
+from pipeline.config import load_config, parse_config
+from schemas.errors import UsageError
+
+GOOD = """\
+dataset: out/demo
+source: {kind: directory, videos: /x}
+clips:
+  rgb16: {frames: 16, fps: 5, stride_s: 3.2, resize: [128, 171]}
+features:
+  c3d: {from: clips/rgb16, model: c3d, weights: "random:0"}
+heads:
+  actions: {kind: lstm, features: [c3d]}
+"""
+
+
+def test_a_good_config() -> None:
+    config = parse_config(GOOD, "c.yaml")
+    assert config.clips["rgb16"].resize == (128, 171)
+    assert config.features["c3d"].source == "clips/rgb16"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        ("fps: 5", "fpss: 5", "c.yaml:4: clips.rgb16.fpss: unknown key; did you mean 'fps'?"),
+        ("kind: lstm", "kind: lstn", "c.yaml:8: heads.actions: there is no kind 'lstn', only 'lstm', 'linear'"),
+        (
+            "frames: 16",
+            "frames: -1",
+            "c.yaml:4: clips.rgb16.frames: input should be greater than or equal to 1, got -1",
+        ),
+        (
+            "clips/rgb16,",
+            "clips/rgb17,",
+            "c.yaml:6: features.c3d.from: nothing is named 'clips/rgb17'; this config has clips/rgb16",
+        ),
+        ("[c3d]", "[c4d]", "c.yaml:8: heads.actions.features: nothing is named 'c4d'; this config has c3d"),
+        (", videos: /x", "", "c.yaml:2: source.videos: this key is required"),
+        ("kind: directory, ", "", "c.yaml:2: source: this section needs a `kind`"),
+        ("frames: 16", "frames: 16, frames: 3", "c.yaml:4: frames: this key stands here twice"),
+        ("stride_s: 3.2", "windows: uniform", "c.yaml:4: clips.rgb16: windows: uniform needs num_clips"),
+        ("rgb16: {", "rgb 16: {", "c.yaml:4: clips.rgb 16: a name has letters, digits, _ and - only"),
+        ("dataset: out/demo", "dataset: [", "c.yaml:"),
+        ("dataset: out/demo", "budget: {failed: lots}", "c.yaml:1: budget.failed: write a count of rows or a share"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(right: str, wrong: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_config(GOOD.replace(right, wrong), "c.yaml")
+    assert sentence in str(error.value)
+    assert all(line.startswith("c.yaml:") for line in str(error.value).splitlines())
+
+
+def test_files(tmp_path) -> None:
+    with pytest.raises(UsageError, match="no such config file"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="can't read this config"):
+        load_config(tmp_path / "bytes.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UsageError, match="a config is a mapping"):
+        load_config(tmp_path / "list.yaml")
+    (tmp_path / "good.yaml").write_text(GOOD)
+    assert load_config(tmp_path / "good.yaml").dataset == "out/demo"
+
+
+def test_nothing_is_constructed_from_a_config() -> None:
+    with pytest.raises(UsageError, match="not valid YAML"):
+        parse_config("dataset: !!python/object/apply:os.system ['true']\n", "c.yaml")

@@ -1,0 +1,116 @@
+import pytest
+
+from pipeline import receipts
+from pipeline.graph import Product, Unit
+from pipeline.store import Store
+from schemas.errors import ReelmillError
+from schemas.ledger import LedgerRow
+from schemas.receipt import Card
+
+UNIT = Unit(index=0, start_row=0, num_rows=2, rows_sha256="r")
+LEDGER = [LedgerRow("a", "/a", "ok", num_items=2), LedgerRow("b", "/b", "failed", "missing", "no such file")]
+
+
+def product(**settings) -> Product:
+    return Product("clips", "c", settings=settings, upstream={}, code_version=1)
+
+
+def make(store: Store, made: Product, unit: Unit = UNIT, data: bytes = b"tar"):
+    with receipts.begin(store, made, unit) as writer:
+        writer.file(f"clips-{unit.index:06d}.tar").write(data)
+        return writer.commit(LEDGER, items=2)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(str(tmp_path))
+
+
+def test_commit(store) -> None:
+    receipt = make(store, product())
+    assert receipt.rows == {"ok": 1, "partial": 0, "failed": 1, "filtered": 0}
+    assert [entry.path for entry in receipt.files] == ["_ledger/000000.parquet", "clips-000000.tar"]
+    assert receipts.load(store, "clips/c", 0) == receipt
+    assert receipts.standing(store, product(), UNIT) == receipt
+    assert receipts.read_ledger(store, "clips/c", 0) == LEDGER
+
+
+def test_another_setting_or_another_row_makes_it_stale(store) -> None:
+    make(store, product())
+    assert receipts.standing(store, product(fps=5), UNIT) is None
+    assert receipts.standing(store, product(), Unit(0, 0, 2, "other rows")) is None
+
+
+def test_the_receipt_comes_last(store, monkeypatch) -> None:
+    published: list[str] = []
+    original = Store.put
+    monkeypatch.setattr(Store, "put", lambda self, path, data: (published.append(path), original(self, path, data))[1])
+    with receipts.begin(store, product(), UNIT) as writer:
+        writer.file("clips-000000.tar").write(b"tar")
+        assert store.files("clips/c") == []
+        writer.commit(LEDGER, items=2)
+    assert published == ["clips/c/_receipts/000000.json"]
+    assert store.files("clips/c") == ["clips-000000.tar"]
+
+
+def test_a_failed_stage_leaves_nothing(store, tmp_path) -> None:
+    with pytest.raises(RuntimeError), receipts.begin(store, product(), UNIT) as writer:
+        writer.file("clips-000000.tar").write(b"half")
+        raise RuntimeError
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("ledger", [[], LEDGER[:1], [LEDGER[0], LEDGER[0]], [*LEDGER, LedgerRow("c", "/c", "ok")]])
+def test_every_row_is_accounted_for_once(store, ledger) -> None:
+    with receipts.begin(store, product(), UNIT) as writer, pytest.raises(ReelmillError, match="2 rows went in"):
+        writer.commit(ledger, items=0)
+    assert receipts.load(store, "clips/c", 0) is None
+
+
+def test_a_remade_unit_takes_the_old_files_away(store) -> None:
+    with receipts.begin(store, product(), UNIT) as writer:
+        writer.file("old-000000.tar").write(b"1")
+        writer.commit(LEDGER, items=2)
+    make(store, product(fps=5))
+    assert store.files("clips/c") == ["clips-000000.tar"]
+
+
+def test_prune_and_sweep(store) -> None:
+    for index in range(3):
+        make(store, product(), Unit(index, 0, 2, "r"))
+    store.put("clips/c/clips-000007.tar", b"left by a killed writer of a larger plan")
+    store.put("clips/c/_card.json", b"{}")
+    (leftover := store.stage("clips/c/clips-000001.tar")).file.write(b"half")
+    assert receipts.prune(store, "clips/c", 1) == 2
+    receipts.sweep(store, "clips/c")
+    assert store.files("clips/c") == ["_card.json", "clips-000000.tar"]
+    assert store.files("clips/c/_ledger") == ["000000.parquet"]
+    assert store.folders("clips/c") == ["_ledger", "_receipts"]
+    leftover.__exit__(None, None, None)
+
+
+def test_an_unreadable_receipt_counts_as_none(store) -> None:
+    store.put(receipts.receipt_path("clips/c", 0), b"{ not json")
+    assert receipts.load(store, "clips/c", 0) is None
+
+
+def test_require(store) -> None:
+    with pytest.raises(ReelmillError, match="clips/c unit 000000 is not made yet"):
+        receipts.require(store, "clips/c", UNIT, product().unit_fingerprint(UNIT))
+    receipt = make(store, product())
+    assert receipts.require(store, "clips/c", UNIT, product().unit_fingerprint(UNIT)) == receipt
+    with pytest.raises(ReelmillError, match="is stale"):
+        receipts.require(store, "clips/c", UNIT, product(fps=5).unit_fingerprint(UNIT))
+
+
+def test_cards(store) -> None:
+    with pytest.raises(ReelmillError, match="no product 'clips/c' here"):
+        receipts.read_card(store, "clips/c")
+    card = Card(
+        product="clips/c", fingerprint="f", code_version=1, settings={"fps": 5}, upstream={}, details={}, versions={}
+    )
+    receipts.write_card(store, card)
+    before = store.mtime_ns("clips/c/_card.json")
+    receipts.write_card(store, card)
+    assert store.mtime_ns("clips/c/_card.json") == before
+    assert receipts.read_card(store, "clips/c") == card

@@ -1,0 +1,89 @@
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.store import TEMP_FOLDER, Store
+from schemas.errors import ReelmillError, UsageError
+
+
+def everything(folder) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_put_and_read(tmp_path) -> None:
+    store = Store(str(tmp_path / "deep" / "dataset"))
+    entry = store.put("clips/a/_receipts/000000.json", b"hello")
+    assert (entry.path, entry.bytes) == ("_receipts/000000.json", 5)
+    assert entry.sha256 == "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    assert store.read("clips/a/_receipts/000000.json") == b"hello"
+    assert store.files("clips/a/_receipts") == ["000000.json"]
+    assert store.folders("clips") == ["a"]
+
+
+def test_absent_things(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    assert store.read_or_none("nothing") is None
+    assert store.files("no/folder") == []
+    assert store.folders("no/folder") == []
+    store.delete("nothing")
+    store.delete_folder("nothing")
+    with pytest.raises(FileNotFoundError):
+        store.mtime_ns("nothing")
+
+
+def test_a_staged_file_is_invisible_until_published(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    with store.stage("clips/a/clips-000000.tar") as staged:
+        staged.file.write(b"half")
+        assert store.files("clips/a") == []
+        staged.file.write(b" and half")
+        staged.publish()
+    assert store.read("clips/a/clips-000000.tar") == b"half and half"
+    assert everything(tmp_path) == {"clips/a/clips-000000.tar"}
+
+
+def test_leaving_without_publish_leaves_nothing(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(RuntimeError), store.stage("clips/a/clips-000000.tar") as staged:
+        staged.file.write(b"half")
+        raise RuntimeError
+    assert everything(tmp_path) == set()
+
+
+def test_a_killed_writer_leaves_only_a_temporary_file(tmp_path) -> None:
+    code = (
+        "import os, signal; from pipeline.store import Store\n"
+        f"staged = Store({str(tmp_path)!r}).stage('clips/a/clips-000000.tar')\n"
+        "staged.file.write(b'x' * 10_000_000); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    left = everything(tmp_path)
+    assert len(left) == 1
+    assert left.pop().startswith(f"clips/a/{TEMP_FOLDER}/")
+
+
+def test_only_the_address_travels(tmp_path) -> None:
+    store = pickle.loads(pickle.dumps(Store(str(tmp_path))))
+    store.put("x", b"1")
+    assert (tmp_path / "x").read_bytes() == b"1"
+
+
+def test_relative_and_home_paths(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Store("out/x").put("file", b"1")
+    assert (tmp_path / "out/x/file").exists()
+    assert Store("~/x").path("file") == os.path.expanduser("~/x/file")
+
+
+def test_a_bad_uri_is_a_sentence() -> None:
+    with pytest.raises(UsageError, match="nosuch://bucket/x: not a location that pyarrow can open"):
+        Store("nosuch://bucket/x")
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ReelmillError, match="can't create this folder"):
+        Store(str(tmp_path / "file" / "dataset")).put("x", b"1")

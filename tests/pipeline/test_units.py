@@ -1,0 +1,109 @@
+import pyarrow as pa
+import pytest
+
+from pipeline.store import Store
+from pipeline.units import ROWS_PER_GROUP, manifest_source, plan_units, read_manifest, unit_rows, write_manifest
+from schemas.errors import ReelmillError
+from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS, Segment
+
+
+def manifest(num_rows: int, **changes) -> pa.Table:
+    rows = [
+        {
+            "video_id": f"v{i:06d}",
+            "uri": f"/videos/{i}.mp4",
+            "split": "train" if i % 2 else None,
+            "labels": ["a", "b"][: i % 3],
+            "label_ids": [0, 1][: i % 3],
+            "start_s": 0.1 * i if i % 5 == 0 else None,
+            "end_s": None,
+            "bytes": i,
+            "etag": "x",
+            **changes,
+        }
+        for i in range(num_rows)
+    ]
+    return pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA)
+
+
+def test_units_cover_the_manifest() -> None:
+    units = plan_units(manifest(10), 4)
+    assert [(u.index, u.start_row, u.num_rows) for u in units] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
+    assert plan_units(manifest(0), 4) == []
+
+
+def test_equal_rows_give_equal_units_however_they_are_chunked() -> None:
+    whole = manifest(10)
+    chunked = pa.concat_tables([whole.slice(0, 3), whole.slice(3, 4), whole.slice(7)])
+    assert plan_units(whole, 4) == plan_units(chunked, 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uri": "/x"},
+        {"etag": "y"},
+        {"labels": ["ab"]},
+        {"label_ids": [2]},
+        {"start_s": 1.0},
+        {"split": "val"},
+        {"bytes": None},
+    ],
+)
+def test_any_changed_cell_changes_its_unit_only(change) -> None:
+    before = manifest(10)
+    after = pa.concat_tables([before.slice(0, 9), manifest(10, **change).slice(9)])
+    old, new = plan_units(before, 4), plan_units(after, 4)
+    assert old[:2] == new[:2]
+    assert old[2].rows_sha256 != new[2].rows_sha256
+
+
+def test_cells_do_not_run_into_each_other() -> None:
+    one = manifest(1, labels=["a", "b"], label_ids=[1])
+    two = manifest(1, labels=["ab"], label_ids=[1])
+    three = manifest(1, labels=["a"], label_ids=[1, 1])
+    assert len({plan_units(table, 1)[0].rows_sha256 for table in (one, two, three)}) == 3
+
+
+def test_unit_rows_across_row_groups(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    table = manifest(ROWS_PER_GROUP + 100)
+    write_manifest(store, table)
+    size = 1000  # does not divide the row group
+    for unit in (plan_units(table, size)[i] for i in (0, ROWS_PER_GROUP // size, -1)):
+        rows = unit_rows(store, unit)
+        assert [row.video_id for row in rows] == [
+            f"v{i:06d}" for i in range(unit.start_row, unit.start_row + unit.num_rows)
+        ]
+
+
+def test_a_worker_sees_a_new_manifest(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    write_manifest(store, manifest(4))
+    unit = plan_units(read_manifest(store), 4)[0]
+    assert unit_rows(store, unit)[0].uri == "/videos/0.mp4"
+    write_manifest(store, manifest(4, uri="/new"))
+    assert unit_rows(store, unit)[0].uri == "/new"
+
+
+def test_equal_manifests_are_equal_files(tmp_path) -> None:
+    for name in ("a", "b"):
+        write_manifest(Store(str(tmp_path / name)), manifest(20))
+    assert (tmp_path / "a/manifest.parquet").read_bytes() == (tmp_path / "b/manifest.parquet").read_bytes()
+
+
+def test_segments_come_along(tmp_path) -> None:
+    table = manifest(2)
+    for field, values in zip(SEGMENT_FIELDS, ([[1.0], []], [[2.5], []], [[7], []]), strict=True):
+        table = table.append_column(field, pa.array(values, field.type))
+    store = Store(str(tmp_path))
+    write_manifest(store, table)
+    rows = unit_rows(store, plan_units(table, 2)[0])
+    assert rows[0].segments == (Segment(1.0, 2.5, 7),)
+    assert rows[1].segments == ()
+
+
+def test_no_manifest(tmp_path) -> None:
+    assert manifest_source(Store(str(tmp_path))) is None
+    with pytest.raises(ReelmillError, match="no manifest here; make one with `reelmill index`"):
+        read_manifest(Store(str(tmp_path)))
