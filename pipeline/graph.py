@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from schemas.config import Config
+from schemas.config import Config, Features
 
 ProductKind = Literal["clips", "features", "heads"]
 
@@ -81,26 +81,31 @@ class Plan:
 
 
 def make_plan(
-    config: Config, units: Sequence[Unit], *, code_version: Callable[[ProductKind], int], sha256: Callable[[str], str]
+    config: Config,
+    units: Sequence[Unit],
+    *,
+    code_version: Callable[[ProductKind], int],
+    sha256: Callable[[str, Features], str],
 ) -> Plan:
-    """Read the graph from the names. `code_version` gives a stage's version, `sha256` the hash of weights."""
+    """Read the graph from the names. `code_version` gives a stage's version; `sha256(name, features)` the hash of the
+    weights that a features product uses."""
     products: dict[str, Product] = {}
 
-    def add(kind: ProductKind, name: str, settings: BaseModel, upstream: Sequence[str], weights: str | None) -> None:
+    def add(kind: ProductKind, name: str, settings: BaseModel, upstream: Sequence[str]) -> None:
         product = Product(
             kind=kind,
             name=name,
             settings=settings.model_dump(mode="json", by_alias=True),
             upstream={path: products[path].fingerprint for path in upstream},
             code_version=code_version(kind),
-            weights_sha256=sha256(weights) if weights is not None else None,
+            weights_sha256=sha256(name, settings) if isinstance(settings, Features) else None,
         )
         products[product.path] = product
 
     for name, clips in config.clips.items():
-        add("clips", name, clips, (), None)
+        add("clips", name, clips, ())
     for name, features in config.features.items():
-        add("features", name, features, (features.source,), features.weights)
+        add("features", name, features, (features.source,))
     for name, head in config.heads.items():
-        add("heads", name, head, [f"features/{feature}" for feature in head.features], None)
+        add("heads", name, head, [f"features/{feature}" for feature in head.features])
     return Plan(products=tuple(products.values()), units=tuple(units))

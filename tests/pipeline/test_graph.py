@@ -24,7 +24,7 @@ def config(**changes) -> Config:
 
 
 def plan(changed: Config | None = None, *, version=1, sha="sha") -> Plan:
-    return make_plan(changed or config(), UNITS, code_version=lambda kind: version, sha256=lambda path: sha)
+    return make_plan(changed or config(), UNITS, code_version=lambda kind: version, sha256=lambda name, features: sha)
 
 
 def changed_products(other: Plan) -> set[str]:
@@ -67,7 +67,7 @@ def test_a_head_has_one_unit_over_everything() -> None:
     (whole,) = made.units_of(made.product("heads/actions"))
     assert (whole.index, whole.start_row, whole.num_rows) == (0, 0, 6)
     assert made.units_of(made.product("clips/rgb16")) == tuple(UNITS)
-    fewer = make_plan(config(), UNITS[:1], code_version=lambda kind: 1, sha256=lambda path: "sha")
+    fewer = make_plan(config(), UNITS[:1], code_version=lambda kind: 1, sha256=lambda name, features: "sha")
     assert fewer.whole.rows_sha256 != whole.rows_sha256
 
 

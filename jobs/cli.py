@@ -1,0 +1,42 @@
+"""`reelmill VERB`: ties the verbs together. Each verb's module is imported when it is called, so `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from jobs.entry import run_app
+
+VERBS: dict[str, str] = {
+    "index": "Build a manifest from a folder, a csv or a split list.",
+    "run": "Run a config's graph here or on a cluster; the same command resumes it.",
+    "status": "Say what is done, failed and stale, from storage alone.",
+    "train": "Train heads on stored features.",
+    "evaluate": "Evaluate trained heads on stored features.",
+    "synth": "Make a labelled motion dataset.",
+}
+
+
+def main() -> None:
+    app = typer.Typer(
+        help="Turn folders of video into clip shards, stored features and trained heads.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    wanted = [word for word in sys.argv[1:] if word in VERBS][:1]
+    for verb, text in VERBS.items():
+        # only the verb that is called is imported: importing torch for `--help` would cost seconds
+        function = import_module(f"jobs.{verb}").main if wanted == [verb] else _not_called
+        app.command(verb, help=None if wanted == [verb] else text, short_help=text)(function)
+    run_app(app)
+
+
+def _not_called() -> None:
+    raise AssertionError("a verb that was not named on the command line can't be reached")
+
+
+if __name__ == "__main__":
+    main()

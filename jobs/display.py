@@ -1,0 +1,89 @@
+"""What a person sees while a run goes on: one bar per product on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from pipeline import runner
+from pipeline.survey import ProductState
+
+PLAIN_LINE_EVERY_S = 15.0
+
+
+class _Rate(ProgressColumn):
+    """Videos a second, measured over this run only."""
+
+    def render(self, task: Task) -> Text:
+        fresh = task.completed - task.fields["before"]
+        rate = fresh / task.elapsed if task.elapsed and fresh > 0 else None
+        return Text(f"{rate:.1f}/s" if rate else "", style="cyan")
+
+
+class _Failures(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        failed = task.fields["failed"]
+        return Text(f"{failed} failed" if failed else "", style="red")
+
+
+class RunDisplay:
+    """Call it with each `runner.Progress`."""
+
+    def __init__(self, states: Sequence[ProductState], progress: Progress, plain: bool) -> None:
+        self._progress = progress
+        self._plain = plain
+        self._seen = {(state.path, unit) for state in states for unit in state.standing}
+        self._tasks: dict[str, TaskID] = {}
+        self._started_s = self._last_line_s = time.monotonic()
+        for state in states:
+            done = sum(state.rows.values())
+            self._tasks[state.path] = progress.add_task(
+                state.path, total=state.num_rows, completed=done, before=done, failed=state.rows["failed"]
+            )
+
+    def __call__(self, news: runner.Progress) -> None:
+        if (news.product, news.unit) in self._seen:
+            return
+        self._seen.add((news.product, news.unit))
+        task = self._progress.tasks[self._tasks[news.product]]
+        self._progress.update(task.id, advance=news.num_rows, failed=task.fields["failed"] + news.num_failed)
+        now = time.monotonic()
+        if self._plain and (now - self._last_line_s >= PLAIN_LINE_EVERY_S or self._progress.finished):
+            self._last_line_s = now
+            print(self._line(now), file=sys.stderr, flush=True)
+
+    def _line(self, now: float) -> str:
+        parts = []
+        for task in self._progress.tasks:
+            fresh = task.completed - task.fields["before"]
+            rate = fresh / (now - self._started_s)
+            left = (task.total or 0) - task.completed
+            eta = f", {left / rate:.0f} s left" if rate and left else ""
+            failed = f", {task.fields['failed']} failed" if task.fields["failed"] else ""
+            parts.append(f"{task.description} {task.completed:.0f}/{task.total:.0f} ({rate:.2f}/s{eta}{failed})")
+        return "  ".join(parts)
+
+
+@contextmanager
+def run_display(states: Sequence[ProductState]) -> Iterator[RunDisplay]:
+    """Show the progress of products (not heads) for the time of the block."""
+    console = Console(stderr=True)
+    plain = not console.is_terminal
+    progress = Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
+        _Rate(),
+        TimeRemainingColumn(),
+        _Failures(),
+        console=console,
+        disable=plain,
+    )
+    with progress:
+        yield RunDisplay(states, progress, plain)

@@ -1,0 +1,83 @@
+"""From a config to a plan: the manifest (made when missing), the units, the products and a clean place to work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from pipeline import backbones, receipts
+from pipeline.graph import Plan, make_plan
+from pipeline.sources import build_manifest, source_json
+from pipeline.stages import CODE_VERSIONS
+from pipeline.store import TEMP_FOLDER, Store
+from pipeline.units import MANIFEST, manifest_source, plan_units, read_manifest
+from schemas.config import Config, Features
+from schemas.errors import ReelmillError, UsageError
+
+CONFIG_FILE = "_config.json"  # lets `status` answer from storage alone
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    config: Config
+    store: Store
+    plan: Plan
+
+
+def hash_weights(name: str, features: Features) -> str:
+    """The identity of a backbone's weights. Raises UsageError for an unknown model, ReelmillError without the file."""
+    if features.model not in backbones.names():
+        raise UsageError(
+            f"features.{name}.model: there is no model {features.model!r}, only {', '.join(backbones.names())}"
+        )
+    return backbones.weights_sha256(features.weights, features.model_options)
+
+
+def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features], str] = hash_weights) -> Plan:
+    """The plan of a config on the manifest that stands in its dataset. Raises ReelmillError without one."""
+    manifest = read_manifest(store)
+    units = plan_units(manifest, config.units.size(manifest.num_rows))
+    return make_plan(config, units, code_version=CODE_VERSIONS.__getitem__, sha256=sha256)
+
+
+def prepare(config: Config) -> Prepared:
+    """Make the manifest where it is missing or of another source, plan, and sweep what killed runs left."""
+    store = Store(config.dataset)
+    if manifest_source(store) != source_json(config.source):
+        report = build_manifest(store, config.source)
+        Console(stderr=True, highlight=False).print(f"indexed {report}")
+    plan = plan_config(config, store)
+    if not plan.units:
+        raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to do; index a source with videos")
+    if store.is_local:
+        store.delete_folder(TEMP_FOLDER)
+    for product in plan.products:
+        receipts.sweep(store, product.path)
+        receipts.prune(store, product.path, len(plan.units_of(product)))
+    _leave_config(config, plan, store)
+    if store.is_local:
+        store.delete_folder(TEMP_FOLDER)
+    return Prepared(config, store, plan)
+
+
+def _leave_config(config: Config, plan: Plan, store: Store) -> None:
+    """Write the config into the dataset, with the hashes of the weights: their files may be gone when it is read."""
+    weights = {p.name: p.weights_sha256 for p in plan.products if p.weights_sha256 is not None}
+    left = {"config": config.model_dump(mode="json", by_alias=True), "weights_sha256": weights}
+    document = (json.dumps(left, indent=1, sort_keys=True) + "\n").encode()
+    if store.read_or_none(CONFIG_FILE) != document:
+        store.put(CONFIG_FILE, document)
+
+
+def stored_plan(dataset: str) -> tuple[Store, Plan]:
+    """The plan of the last run of a dataset, from storage alone. Raises UsageError where there was none."""
+    store = Store(dataset)
+    data = store.read_or_none(CONFIG_FILE)
+    if data is None:
+        raise UsageError(f"{dataset}: not a dataset that `reelmill run` has made (it has no {CONFIG_FILE})")
+    left = json.loads(data)
+    config = Config.model_validate(left["config"])
+    return store, plan_config(config, store, sha256=lambda name, features: left["weights_sha256"][name])

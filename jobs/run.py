@@ -1,0 +1,168 @@
+"""`reelmill run`: index if needed, make clips and features on Ray, train the heads, account for every row."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.display import run_display
+from jobs.entry import EXIT_OVER_BUDGET, run_verb
+from jobs.prepare import Prepared, prepare
+from jobs.train import train_heads
+from pipeline import receipts, runner
+from pipeline.config import load_config
+from pipeline.survey import ProductState, failed_rows, survey
+from schemas.config import Config
+from schemas.errors import ReelmillError, UsageError
+
+FAILED_ROWS_SHOWN = 10
+
+
+def main(
+    source: Annotated[Path, typer.Argument(help="a config.yaml, or a folder of videos with one subfolder per class")],
+    dataset: Annotated[str | None, typer.Option(help="where to write, when SOURCE is a folder")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="C3D weights, when SOURCE is a folder: a file, or random:SEED")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="a Ray cluster; default: a local Ray just for this run")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="cores for the local Ray; default: all")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try again what failed before")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+) -> None:
+    """Run a config's graph: what is finished is skipped, what is missing or stale is made."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
+    config = _folder_config(source, dataset, weights) if source.is_dir() else load_config(source)
+    prepared = prepare(config)
+    if retry_failed:
+        _retract_failed(prepared)
+    errors = _make_products(prepared, address=address, workers=workers)
+    if errors:
+        raise ReelmillError(_explain(errors))
+    metrics = train_heads(prepared.plan, prepared.store)
+    states = survey(prepared.store, prepared.plan)
+    _check_accounts(states)
+    failed = failed_rows(prepared.store, states)
+    allowed = config.budget.rows(states[0].num_rows if states else 0)
+    if as_json:
+        print(json.dumps(_summary(config, states, failed, allowed, metrics), indent=1))
+    else:
+        _print_summary(config, states, failed, metrics)
+    if len(failed) > allowed:
+        if not as_json:
+            Console(stderr=True).print(
+                f"reelmill: {len(failed)} rows failed and the budget allows {allowed}; everything else is done. "
+                "Mend the files and run with --retry-failed, or set `budget: {failed: …}`.",
+                highlight=False,
+            )
+        raise typer.Exit(EXIT_OVER_BUDGET)
+
+
+def _folder_config(folder: Path, dataset: str | None, weights: str | None) -> Config:
+    """The config for a newcomer with a folder of videos."""
+    if dataset is None or weights is None:
+        raise UsageError(
+            f"{folder} is a folder: say where to write with --dataset, and which C3D weights to use with --weights "
+            "(a file such as c3d.pickle, or random:0 to ask for random ones)"
+        )
+    return Config.model_validate(
+        {
+            "dataset": dataset,
+            "source": {"kind": "directory", "videos": str(folder)},
+            "clips": {"rgb16": {"frames": 16, "fps": 5, "stride_s": 3.2, "resize": [128, 171]}},
+            "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": weights, "layer": "fc6"}},
+            "heads": {"actions": {"kind": "lstm", "features": ["c3d"]}},
+        }
+    )
+
+
+def _make_products(prepared: Prepared, *, address: str | None, workers: int | None) -> list[runner.UnitError]:
+    """Run what is pending on Ray; nothing pending, no Ray."""
+    plan, store = prepared.plan, prepared.store
+    states = [state for state in survey(store, plan) if not state.path.startswith("heads/")]
+    pending = [unit for unit in plan.units if any(unit.index not in state.standing for state in states)]
+    if not pending:
+        return []
+    with runner.cluster(address=address, workers=workers), run_display(states) as display:
+        errors = runner.run_plan(plan, store, limits=prepared.config.limits, pending=pending, on_progress=display)
+    for state in states:
+        receipts.sweep(store, state.path)
+    if errors:
+        return errors
+    left = [state for state in survey(store, plan) if state.pending and not state.path.startswith("heads/")]
+    return [
+        runner.UnitError(-1, f"{state.path}: {state.pending} units were not made (their workers died)", fatal=True)
+        for state in left
+    ]
+
+
+def _explain(errors: Sequence[runner.UnitError]) -> str:
+    lines = [error.message for error in errors[:FAILED_ROWS_SHOWN]]
+    if len(errors) > len(lines):
+        lines.append(f"… and {len(errors) - len(lines)} more units")
+    return "\n".join([*lines, "What was finished is kept; the same command goes on from there."])
+
+
+def _retract_failed(prepared: Prepared) -> None:
+    """Take back every unit with a failed row, so that this run makes it again."""
+    for state in survey(prepared.store, prepared.plan):
+        for index, receipt in state.standing.items():
+            if receipt.rows.get("failed"):
+                receipts.retract(prepared.store, state.path, index)
+
+
+def _check_accounts(states: Sequence[ProductState]) -> None:
+    """Rule 4: ok + partial + failed + filtered = manifest rows."""
+    for state in states:
+        accounted = sum(state.rows.values())
+        if accounted != state.num_rows:
+            raise ReelmillError(
+                f"{state.path}: {state.num_rows} rows went in but {accounted} are accounted for; run it again"
+            )
+
+
+def _summary(
+    config: Config, states: Sequence[ProductState], failed: dict[str, Any], allowed: int, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "dataset": config.dataset,
+        "products": {
+            state.path: {"rows": dict(state.rows), "items": state.items, "bytes": state.bytes} for state in states
+        },
+        "failed": {
+            video_id: {"product": product, "reason": row.reason, "message": row.message}
+            for video_id, (product, row) in sorted(failed.items())
+        },
+        "failed_allowed": allowed,
+        "heads": metrics,
+    }
+
+
+def _print_summary(
+    config: Config, states: Sequence[ProductState], failed: dict[str, Any], metrics: dict[str, Any]
+) -> None:
+    console = Console(highlight=False)
+    table = Table(title=config.dataset, title_justify="left")
+    for column in ("product", "ok", "partial", "failed", "filtered", "items", "MB"):
+        table.add_column(column, justify="left" if column == "product" else "right")
+    for state in states:
+        rows = state.rows
+        counts = [str(rows[status]) for status in ("ok", "partial", "failed", "filtered")]
+        table.add_row(state.path, *counts, str(state.items), f"{state.bytes / 1e6:.1f}")
+    console.print(table)
+    for video_id, (product, row) in sorted(failed.items())[:FAILED_ROWS_SHOWN]:
+        console.print(f"  failed in {product}: {video_id}: {row.message}", markup=False)
+    if len(failed) > FAILED_ROWS_SHOWN:
+        console.print(f"  … and {len(failed) - FAILED_ROWS_SHOWN} more; `reelmill status` lists them all")
+    for name, scores in metrics.items():
+        console.print(f"{name}: {scores}", markup=False)
+
+
+if __name__ == "__main__":
+    run_verb(main)

@@ -1,0 +1,82 @@
+"""`reelmill status`: what is done, failed and stale, product by product, from storage alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.entry import run_verb
+from jobs.prepare import plan_config, stored_plan
+from pipeline.config import load_config
+from pipeline.store import Store
+from pipeline.survey import ProductState, failed_rows, survey
+from schemas.ledger import STATUSES, LedgerRow
+
+
+def main(
+    target: Annotated[str, typer.Argument(help="a config.yaml, or the dataset's folder or URI")],
+    failed: Annotated[bool, typer.Option("--failed", help="list every failed row")] = False,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what stands on storage; while a run goes on, after it, or when its cluster is gone."""
+    if target.endswith((".yaml", ".yml")):
+        config = load_config(Path(target))
+        store = Store(config.dataset)
+        plan = plan_config(config, store)
+    else:
+        store, plan = stored_plan(target)
+    states = survey(store, plan)
+    lost = failed_rows(store, states)
+    if as_json:
+        print(json.dumps({"dataset": store.uri, "products": [_as_dict(s) for s in states], "failed": _rows(lost)}))
+        return
+    _print(store, states, lost, every=failed)
+
+
+def _as_dict(state: ProductState) -> dict[str, object]:
+    return {
+        "product": state.path,
+        "units": state.num_units,
+        "done": len(state.standing),
+        "stale": state.num_stale,
+        "pending": state.pending,
+        "rows": {status: state.rows[status] for status in STATUSES},
+        "manifest_rows": state.num_rows,
+        "items": state.items,
+        "bytes": state.bytes,
+        "fingerprint": state.fingerprint,
+    }
+
+
+def _rows(lost: dict[str, tuple[str, LedgerRow]]) -> list[dict[str, str]]:
+    return [
+        {"video_id": video_id, "uri": row.uri, "product": product, "reason": row.reason, "message": row.message}
+        for video_id, (product, row) in sorted(lost.items())
+    ]
+
+
+def _print(store: Store, states: list[ProductState], lost: dict[str, tuple[str, LedgerRow]], *, every: bool) -> None:
+    console = Console(highlight=False)
+    table = Table(title=store.uri, title_justify="left")
+    for column in ("product", "units done", "stale", *STATUSES, "rows", "items", "MB"):
+        table.add_column(column, justify="left" if column == "product" else "right")
+    for state in states:
+        counts = [str(state.rows[status]) for status in STATUSES]
+        done = f"{len(state.standing)}/{state.num_units}"
+        size = f"{state.bytes / 1e6:.1f}"
+        table.add_row(state.path, done, str(state.num_stale), *counts, str(state.num_rows), str(state.items), size)
+    console.print(table)
+    for number, (video_id, (product, row)) in enumerate(sorted(lost.items())):
+        if number == 10 and not every:
+            console.print(f"… and {len(lost) - number} more: --failed lists them all")
+            break
+        console.print(f"failed in {product}: {video_id} ({row.uri}): {row.message}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_verb(main)
