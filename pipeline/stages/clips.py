@@ -1,0 +1,235 @@
+"""The clips stage: a unit's videos to one WebDataset shard, its index and its ledger.
+
+    clips-000000.tar          KEY.000.jpg … (or KEY.mp4, KEY.npy), KEY.cls where there is one label, KEY.json
+    _index/000000.parquet     one row per clip: schemas.clips
+    _ledger/000000.parquet    one row per video: ok, partial, failed or filtered
+
+A video's clips wait in a spool until its end is known, and only then go into the tar. A tar can't take members
+back, and a video that dies half-way must leave none: how far it came depends on the machine, the tree must not.
+The spool stays in memory up to SPOOL_BYTES, then goes on in a nameless file next to the output, on the disk that
+has to hold the clips anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from pipeline import receipts
+from pipeline.graph import Product, Unit
+from pipeline.shards import ShardWriter
+from pipeline.store import TEMP_FOLDER, Store
+from pipeline.units import unit_rows
+from pipeline.video import wire
+from pipeline.video.errors import VideoError
+from pipeline.video.guard import TRY_AGAIN, Decoder
+from pipeline.video.wire import EncodedClip, Outcome
+from schemas.clips import CLIP_INDEX_SCHEMA
+from schemas.config import Clips, Limits
+from schemas.errors import ReelmillError, UsageError
+from schemas.ledger import LedgerRow, Status
+from schemas.manifest import VideoRow
+from schemas.receipt import Receipt
+
+CODE_VERSION = 1
+SPOOL_BYTES = 64 << 20
+
+
+def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -> Receipt:
+    """Make one unit: every video of it in manifest order.
+
+    What is wrong with a video becomes its ledger row. Raises ReelmillError where the storage fails.
+    """
+    spec = Clips.model_validate(product.settings)
+    rows = unit_rows(store, unit)
+    ledger: list[LedgerRow] = []
+    index: list[dict[str, Any]] = []
+    with _storage_errors(store, product, unit), receipts.begin(store, product, unit) as writer:
+        shard = ShardWriter(writer.file(f"clips-{unit.index:06d}.tar"))
+        spill_folder = store.path(f"{product.path}/{TEMP_FOLDER}") if store.is_local else None
+        for row in rows:
+            with _Spool(spill_folder) as spool:
+                ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
+                for clip in spool.clips():
+                    index.append(_index_row(row, clip))
+                    shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
+        shard.close()
+        table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
+        writer.table(f"_index/{unit.index:06d}.parquet", table)
+        return writer.commit(ledger, items=len(index))
+
+
+class ClipsStage:
+    """The stage as a worker holds it: with a decoder process that lives from unit to unit."""
+
+    def __init__(self, product: Product, store: Store, decoder: Decoder) -> None:
+        self._product = product
+        self._store = store
+        self._decoder = decoder
+
+    def __call__(self, unit: Unit) -> Receipt:
+        return make_unit(unit, product=self._product, store=self._store, decoder=self._decoder)
+
+    def close(self) -> None:
+        self._decoder.close()
+
+
+def open_stage(product: Product, store: Store, limits: Limits) -> ClipsStage:
+    """Raises UsageError where the settings can't work for any video."""
+    spec = Clips.model_validate(product.settings)
+    size = spec.crop or spec.resize
+    if spec.encoding == "mp4" and size and (size[0] % 2 or size[1] % 2):
+        raise UsageError(
+            f"{product.path}: an mp4 holds even sizes only, and this one would be {list(size)} (height, width): "
+            "change resize or crop, or the encoding"
+        )
+    return ClipsStage(product, store, Decoder(limits))
+
+
+def describe(product: Product, store: Store) -> dict[str, Any]:
+    """What the card says of how the clips were made."""
+    from pipeline.video import encode, transform  # cv2 and av: workers, who never call this, do without them
+
+    spec = Clips.model_validate(product.settings)
+    return {
+        "sampling": _describe_sampling(spec),
+        "frames": transform.describe(spec),
+        "storage": encode.describe(spec),
+        "members": "frames, then KEY.cls (the label id, where there is exactly one), then KEY.json (the index row)",
+    }
+
+
+# ---------------------------------------------------------------- one video
+
+
+def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: _Spool) -> LedgerRow:
+    """Fill the spool with a video's clips and say how it went. A failed video leaves the spool empty."""
+    try:
+        try:
+            outcome = spool.fill(decoder.clips(row, spec))
+        except VideoError as error:
+            if error.reason not in TRY_AGAIN:
+                raise
+            outcome = spool.fill(decoder.clips(row, spec))
+    except VideoError as error:
+        spool.clear()
+        return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
+    return _ledger_row(row, outcome, num_clips=spool.num_clips)
+
+
+def _ledger_row(row: VideoRow, outcome: Outcome, *, num_clips: int) -> LedgerRow:
+    if num_clips:
+        status: Status = "partial" if outcome.partial else "ok"
+        return LedgerRow(row.video_id, row.uri, status, outcome.reason, outcome.message, num_clips)
+    if outcome.partial:
+        return LedgerRow(row.video_id, row.uri, "failed", outcome.reason, outcome.message)
+    message = "no window of the spec fits inside it (it is shorter than one clip, and tail is drop)"
+    return LedgerRow(row.video_id, row.uri, "filtered", outcome.reason or "no_clip", outcome.message or message)
+
+
+def _index_row(row: VideoRow, clip: EncodedClip) -> dict[str, Any]:
+    """The fields of schemas.clips.CLIP_INDEX_SCHEMA, in its order."""
+    return {
+        "clip_id": clip.clip_id,
+        "video_id": row.video_id,
+        "start_s": clip.start_s,
+        "center_s": (clip.start_s + clip.end_s) / 2,
+        "end_s": clip.end_s,
+        "label_ids": list(clip.label_ids),
+        "frame_pts_s": list(clip.frame_pts_s),
+        "num_real_frames": clip.num_real_frames,
+        "height_px": clip.height_px,
+        "width_px": clip.width_px,
+    }
+
+
+def _labels_and_json(index_row: dict[str, Any]) -> dict[str, bytes]:
+    members = {"json": json.dumps(index_row, ensure_ascii=False).encode()}
+    if len(index_row["label_ids"]) == 1:
+        members = {"cls": str(index_row["label_ids"][0]).encode("ascii"), **members}
+    return members
+
+
+class _Spool:
+    """One video's clips, until it is known whether they count."""
+
+    def __init__(self, folder: str | None) -> None:
+        self._folder = folder
+        self._open()
+
+    def _open(self) -> None:
+        # leaves nothing behind: the file has no name, or loses it, the moment it is made
+        spooled = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self._folder)
+        self._file = cast(BinaryIO, spooled)
+        self.num_clips = 0
+
+    def fill(self, clips: Generator[EncodedClip, None, Outcome]) -> Outcome:
+        """Take in all clips of a video, in place of what was there; returns the generator's outcome."""
+        self.clear()
+        with closing(clips):
+            while True:
+                try:
+                    clip = next(clips)
+                except StopIteration as stop:
+                    return cast(Outcome, stop.value)
+                wire.write(self._file, *clip.message())
+                self.num_clips += 1
+
+    def clips(self) -> Iterator[EncodedClip]:
+        self._file.seek(0)
+        take = wire.exactly(self._file)
+        for _ in range(self.num_clips):
+            yield EncodedClip.from_message(*wire.read(take))
+
+    def clear(self) -> None:
+        self._file.close()
+        self._open()
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _storage_errors(store: Store, product: Product, unit: Unit) -> Iterator[None]:
+    """Videos are read in another process, so an OSError in this one is about the output."""
+    try:
+        yield
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        raise ReelmillError(
+            f"{store.uri}: can't write {product.path} unit {unit.index:06d} ({what}); "
+            "make room or check the permissions, then run again"
+        ) from error
+
+
+# ---------------------------------------------------------------- the card
+
+
+def _describe_sampling(spec: Clips) -> dict[str, str]:
+    starts = {
+        "stride": f"every {spec.step_s:g} s from the video's (or the row's) start; the first window that the end cuts "
+        "is the last",
+        "uniform": f"{spec.num_clips} starts spread evenly, both ends included; one alone is centred",
+        "random": f"{spec.num_clips} distinct starts of whole microseconds, drawn from seed {spec.seed} and video_id",
+        "segment": "one per labelled segment: from its start, or centred on it where it is longer than a clip",
+    }[spec.windows]
+    tail = {
+        "drop": "a window that the end cuts is left out",
+        "pad": "a window that the end cuts repeats its last frame",
+        "loop": "a window that the end cuts shows its frames over again",
+    }[spec.tail]
+    return {
+        "clock": "presentation timestamps of the source file, in seconds; no frame rate of a header is used",
+        "frame": f"frame k of a clip is the one on display at t = start_s + k / {spec.fps:g}: the last with pts <= t",
+        "length": f"{spec.frames} frames at {spec.fps:g} a second: half-open, {spec.length_s:g} s",
+        "windows": starts,
+        "tail": tail,
+    }

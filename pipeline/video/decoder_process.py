@@ -1,0 +1,251 @@
+"""The process that touches video files: decode, transform, encode. Run by `pipeline.video.guard`, never by hand.
+
+    python -m pipeline.video.decoder_process REQUEST_FD REPLY_FD PARENT_PID MEMORY_BYTES DIE_WITH_THREAD
+
+Requests and replies are messages of `pipeline.video.wire` on two pipes of their own, because native libraries
+print on stdout and stderr. One request is one video: {"row": …, "spec": …}. Replies, by "kind":
+
+    ready      once, after the imports
+    progress   {"num_frames"}: at most some ten a second, and only when there are new frames
+    clip       the fields of wire.EncodedClip, the members' bytes as blobs
+    done       the fields of wire.Outcome; the video is finished
+    error      {"reason", "message"}; the video is finished
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import io
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import av
+import cv2
+
+from pipeline.video import wire
+from pipeline.video.decode import sample_video
+from pipeline.video.encode import encode_clip, encode_frame
+from pipeline.video.errors import VideoError
+from pipeline.video.transform import Transform
+from pipeline.video.wire import EncodedClip
+from schemas.config import Clips
+from schemas.manifest import Segment, VideoRow
+
+PROGRESS_EVERY_S = 0.1
+RANGE_BYTES = 1 << 20  # one read from an object store; libav alone would ask for 32 KiB at a time
+PR_SET_PDEATHSIG = 1
+
+Send = Callable[..., None]
+
+
+def main(arguments: list[str]) -> None:
+    request_fd, reply_fd, parent_pid, memory_bytes, die_with_thread = (int(value) for value in arguments)
+    # Ctrl-C and a batch system's SIGTERM reach the whole group; the parent decides what becomes of this process
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _die_with_parent(request_fd, parent_pid, by_signal=bool(die_with_thread))
+    av.logging.set_level(None)
+    cv2.setNumThreads(1)
+    _limit_memory(memory_bytes)
+    with os.fdopen(request_fd, "rb") as requests, os.fdopen(reply_fd, "wb") as replies:
+
+        def send(kind: str, *, blobs: list[bytes] | None = None, **fields: Any) -> None:
+            wire.write(replies, {"kind": kind, **fields}, blobs or [])
+            replies.flush()
+
+        send("ready")
+        while True:
+            try:
+                request, _ = wire.read(wire.exactly(requests))
+            except EOFError:
+                return
+            serve(request, send)
+
+
+def serve(request: dict[str, Any], send: Send) -> None:
+    """Answer one request: clips and then done, or an error."""
+    try:
+        _sample(_row(request["row"]), Clips.model_validate(request["spec"]), send)
+    except VideoError as error:
+        send("error", reason=error.reason, message=error.message)
+    except BrokenPipeError:
+        raise  # the parent is gone
+    except Exception as error:
+        # whatever else a damaged file provokes costs its own row; the parent has the text
+        if _is_memory(error):
+            send("error", reason="out_of_memory", message="")
+        else:
+            send("error", reason="decoder_error", message=f"{type(error).__name__}: {error}")
+
+
+def _sample(row: VideoRow, spec: Clips, send: Send) -> None:
+    transform = Transform(spec)
+    with open_source(row.uri) as source:
+        clips = sample_video(
+            source,
+            row,
+            spec,
+            convert=lambda frame: encode_frame(transform(frame), spec),
+            progress=_throttled(send),
+        )
+        while True:
+            try:
+                clip = next(clips)
+            except StopIteration as stop:
+                decoded = stop.value
+                break
+            height_px, width_px = transform.size_px
+            header, blobs = EncodedClip(
+                clip_id=clip.clip_id,
+                start_s=clip.start_s,
+                end_s=clip.end_s,
+                label_ids=tuple(clip.label_ids),
+                frame_pts_s=tuple(clip.frame_pts_s),
+                num_real_frames=clip.num_real_frames,
+                height_px=height_px,
+                width_px=width_px,
+                members=encode_clip(clip.frames, spec),
+            ).message()
+            send("clip", blobs=blobs, **header)
+    send(
+        "done",
+        num_frames_decoded=decoded.num_frames_decoded,
+        num_frames_used=decoded.num_frames_used,
+        partial=decoded.partial,
+        reason=decoded.reason,
+        message=decoded.message,
+    )
+
+
+def _throttled(send: Send) -> Callable[[int], None]:
+    """A progress callback that passes on new frames only, and not too often: a decoder that turns in circles
+    without a frame must look stalled."""
+    state = {"count": 0, "at": 0.0}
+
+    def progress(count: int) -> None:
+        now = time.monotonic()
+        if count > state["count"] and now - state["at"] >= PROGRESS_EVERY_S:
+            state["count"], state["at"] = count, now
+            send("progress", num_frames=count)
+
+    return progress
+
+
+def _row(fields: dict[str, Any]) -> VideoRow:
+    segments = tuple(Segment(**segment) for segment in fields.pop("segments"))
+    labels, label_ids = tuple(fields.pop("labels")), tuple(fields.pop("label_ids"))
+    return VideoRow(**fields, labels=labels, label_ids=label_ids, segments=segments)
+
+
+# ---------------------------------------------------------------- the input
+
+
+@contextmanager
+def open_source(uri: str) -> Iterator[str | BinaryIO]:
+    """What PyAV opens: a local path, or a seekable file that reads ranges of an object.
+
+    Raises VideoError "missing" or "unreadable".
+    """
+    if "://" not in uri:
+        with _input_errors(), Path(uri).open("rb"):
+            pass  # libav's own words for these are poorer
+        yield uri
+        return
+    from pipeline.store import resolve  # pyarrow.fs takes a quarter of a second: only for those who need it
+
+    with _input_errors():
+        filesystem, path = resolve(uri)
+        file = filesystem.open_input_file(path)
+    with file:
+        yield cast(BinaryIO, io.BufferedReader(_Ranges(file), RANGE_BYTES))
+
+
+@contextmanager
+def _input_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise VideoError("missing", "there is no such file") from None
+    except IsADirectoryError:
+        raise VideoError("unreadable", "this is a folder, not a file") from None
+    except Exception as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise VideoError("unreadable", f"the file can't be opened ({what})") from None
+
+
+class _Ranges(io.RawIOBase):
+    """A pyarrow file as io wants it, so that BufferedReader can gather small reads."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._file.seek(offset, whence)
+        return int(self._file.tell())
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+# ---------------------------------------------------------------- this process
+
+
+def _die_with_parent(request_fd: int, parent_pid: int, *, by_signal: bool) -> None:
+    """End this process when its parent does, however that ends.
+
+    The request pipe hangs up when the parent's end is closed, by whatever means; a thread waits for that. The
+    kernel's own signal also works while native code holds the interpreter, but follows the parent's *thread*,
+    so the parent asks for it only where that thread lives as long as the process.
+    """
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(request_fd, 0)  # no events asked: only a hang-up wakes it
+        poll.poll()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    if by_signal and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before the lines above
+        os._exit(1)
+
+
+def _limit_memory(num_bytes: int) -> None:
+    """Let private memory grow by `num_bytes` beyond what the imports took. An allocation beyond that fails,
+    which libav, numpy and cv2 report as errors."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        now = next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmData"))
+        resource.setrlimit(resource.RLIMIT_DATA, (now + num_bytes, now + num_bytes))
+
+
+def _is_memory(error: Exception) -> bool:
+    if isinstance(error, cv2.error):
+        return bool(error.code == cv2.Error.StsNoMem)
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,184 @@
+"""A clip's frames as WebDataset members, and back.
+
+jpeg  000.jpg 001.jpg …   one picture a frame
+mp4   mp4                 one H.264 video a clip
+npy   npy                 one (T,H,W,3) uint8 array a clip
+
+Frames are RGB on both faces of this module; cv2 is BGR inside, so the jpeg paths swap on the way in and out.
+Equal frames give equal bytes: one thread, no clock, no tool names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from io import BytesIO
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from schemas.config import Clips
+from schemas.errors import ReelmillError
+
+Encoding = Literal["jpeg", "mp4", "npy"]
+X264_PRESET = "medium"
+
+
+def encode_frame(rgb: np.ndarray, spec: Clips) -> bytes | np.ndarray:
+    """What a clip keeps of one frame: its JPEG bytes, or the (H,W,3) uint8 RGB pixels until `encode_clip`.
+
+    Called once per source frame, so that overlapping clips share the work.
+    """
+    if spec.encoding != "jpeg":
+        return rgb
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    ok, data = cv2.imencode(".jpg", bgr, _jpeg_settings(spec))
+    assert ok, "libjpeg refused a uint8 picture"
+    return data.tobytes()
+
+
+def encode_clip(frames: Sequence[bytes | np.ndarray], spec: Clips) -> dict[str, bytes]:
+    """The members of one clip, in the order they take in the shard; `frames` come from `encode_frame`.
+
+    Raises VideoError "odd_size" where mp4 can't hold the size.
+    """
+    if spec.encoding == "jpeg":
+        return {f"{index:03d}.jpg": bytes(data) for index, data in enumerate(frames)}
+    pixels = np.stack([np.asarray(frame) for frame in frames])
+    if spec.encoding == "npy":
+        buffer = BytesIO()
+        np.lib.format.write_array(buffer, pixels, version=(1, 0), allow_pickle=False)
+        return {"npy": buffer.getvalue()}
+    return {"mp4": _encode_mp4(pixels, spec)}
+
+
+def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarray:
+    """The (T,H,W,3) uint8 RGB frames of one sample; other members (json, cls) are ignored.
+
+    Raises ReelmillError where the members are missing or damaged.
+    """
+    try:
+        if encoding == "npy":
+            return np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False)
+        if encoding == "mp4":
+            return _decode_mp4(members["mp4"])
+        return _decode_jpegs(members)
+    except (KeyError, ValueError) as error:
+        raise ReelmillError(
+            f"a sample holds no readable {encoding} frames ({error}); `reelmill verify` says which shard is damaged"
+        ) from None
+
+
+def describe(spec: Clips) -> dict[str, str | int]:
+    """How frames are stored, for the card."""
+    if spec.encoding == "npy":
+        return {"members": "npy", "format": "numpy 1.0, (T,H,W,3) uint8 RGB, C order"}
+    if spec.encoding == "mp4":
+        return {
+            "members": "mp4",
+            "format": "H.264 yuv420p, BT.601 matrix, limited range",
+            "encoder": f"libx264 preset {X264_PRESET}, crf {spec.crf}, one thread",
+            "fps": str(_rate(spec)),
+        }
+    return {
+        "members": "000.jpg 001.jpg …",
+        "format": "baseline JPEG, 4:2:0 chroma",
+        "encoder": "cv2.imencode (libjpeg-turbo)",
+        "quality": spec.quality,
+    }
+
+
+# ---------------------------------------------------------------- jpeg
+
+
+def _jpeg_settings(spec: Clips) -> list[int]:
+    return [
+        *(cv2.IMWRITE_JPEG_QUALITY, spec.quality),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420),
+        *(cv2.IMWRITE_JPEG_PROGRESSIVE, 0),
+        *(cv2.IMWRITE_JPEG_OPTIMIZE, 0),
+    ]
+
+
+def _decode_jpegs(members: Mapping[str, bytes]) -> np.ndarray:
+    names = [name for name in members if name.endswith(".jpg") and name[:-4].isdigit()]
+    if not names:
+        raise ValueError("no NNN.jpg among its members")
+    frames = []
+    for name in sorted(names, key=lambda name: int(name[:-4])):  # 1000.jpg comes after 999.jpg
+        bgr = cv2.imdecode(np.frombuffer(members[name], np.uint8), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"{name} is no picture")
+        frames.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+    return np.stack(frames)
+
+
+# ---------------------------------------------------------------- mp4; av is imported here, on first use
+
+
+def _rate(spec: Clips) -> Fraction:
+    return Fraction(str(spec.fps)).limit_denominator(1_000_000)  # 29.97 is 2997/100, not a binary neighbour
+
+
+def _encode_mp4(pixels: np.ndarray, spec: Clips) -> bytes:
+    import av
+    from av.codec.context import Flags
+    from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+    from pipeline.video.errors import VideoError
+
+    height, width = pixels.shape[1:3]
+    if height % 2 or width % 2:
+        raise VideoError(
+            "odd_size",
+            f"its clips are {height} x {width} (height x width) and an mp4 holds even sizes only: "
+            "set resize, short_side or crop to even sizes, or another encoding",
+        )
+    rate = _rate(spec)
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(spec.crf), "preset": X264_PRESET})
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.time_base = 1 / rate
+        context.thread_count = 1
+        context.flags |= Flags.bitexact
+        context.colorspace = Colorspace.ITU601
+        context.color_range = ColorRange.MPEG
+        reformatter = VideoReformatter()
+        for index, rgb in enumerate(pixels):
+            frame = reformatter.reformat(
+                av.VideoFrame.from_ndarray(rgb, format="rgb24"),
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU601,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.BILINEAR,
+                threads=1,
+            )
+            frame.pts, frame.time_base = index, 1 / rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def _decode_mp4(data: bytes) -> np.ndarray:
+    import av
+    from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+    reformatter = VideoReformatter()
+    frames = []
+    with av.open(BytesIO(data), "r", format="mp4") as container:
+        container.streams.video[0].thread_count = 1
+        for frame in container.decode(video=0):
+            converted = reformatter.reformat(
+                frame,
+                format="rgb24",
+                src_colorspace=Colorspace.ITU601,
+                dst_color_range=ColorRange.JPEG,
+                interpolation=Interpolation.BILINEAR,
+                threads=1,
+            )
+            frames.append(converted.to_ndarray())
+    return np.stack(frames)
