@@ -87,3 +87,23 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ReelmillError, match="can't create this folder"):
         Store(str(tmp_path / "file" / "dataset")).put("x", b"1")
+
+
+@pytest.mark.slow
+def test_an_object_store(s3_uri) -> None:
+    store = Store(s3_uri.format("dataset"))
+    assert not store.is_local
+    assert store.read_or_none("clips/a/x.tar") is None
+    with pytest.raises(RuntimeError), store.stage("clips/a/x.tar") as staged:
+        staged.file.write(b"half")
+        raise RuntimeError
+    assert store.files("clips/a") == []
+    with store.stage("clips/a/x.tar") as staged:
+        staged.file.write(b"x" * 20_000_000)  # more than one part of a multipart upload
+        assert store.files("clips/a") == []
+        entry = staged.publish()
+    assert (entry.path, entry.bytes) == ("x.tar", 20_000_000)
+    assert store.files("clips/a") == ["x.tar"]
+    assert store.read("clips/a/x.tar") == b"x" * 20_000_000
+    store.delete("clips/a/x.tar")
+    assert store.files("clips/a") == []

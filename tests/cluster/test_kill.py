@@ -1,0 +1,158 @@
+"""kill -9 at random moments, then the same command again: the tree must end byte-identical to an undisturbed one.
+
+REELMILL_KILLS sets how many kills each test makes (default 3); a claim of "20 kills" is this file with 20.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pipeline.synth import SynthSpec, make_dataset
+
+KILLS = int(os.environ.get("REELMILL_KILLS", "3"))
+CONFIG = """\
+dataset: {out}
+source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/trimmed/videos}}
+units: {{videos_per_unit: 1}}
+clips:
+  rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [128, 171]}}
+features:
+  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: pool5}}
+heads:
+  actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 40, patience: 40}}
+"""
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    make_dataset(folder, SynthSpec(classes=2, videos=6, seconds=2.0))
+    return folder
+
+
+def write_config(videos: Path, out: Path) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.parent / "config.yaml"
+    path.write_text(CONFIG.format(videos=videos, out=out))
+    return path
+
+
+def start(config: Path, workers: int, mark: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "jobs.run", str(config), "--workers", str(workers)]
+    log = (config.parent / "log").open("ab")
+    return subprocess.Popen(command, env={**os.environ, "REELMILL_TEST_MARK": mark}, stdout=log, stderr=log)
+
+
+def marked(mark: str) -> list[int]:
+    """Every process that was started, directly or not, by the run with this mark."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"REELMILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def kill_all(mark: str) -> int:
+    """kill -9 of everything that belongs to a run, until nothing of it is left; returns how many processes died."""
+    killed: set[int] = set()
+    while found := marked(mark):
+        for pid in found:
+            killed.add(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
+    return len(killed)
+
+
+def finish(config: Path, workers: int) -> None:
+    process = start(config, workers, uuid.uuid4().hex)
+    assert process.wait(timeout=600) == 0, (config.parent / "log").read_text()[-3000:]
+
+
+def tree(out: Path) -> dict[str, str]:
+    """Every file of a dataset with its hash. `_config.json` names the dataset's own folder, so it is left out."""
+    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "_config.json")
+    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, str], float]:
+    """The tree of a run that nobody touched, and the seconds it took."""
+    config = write_config(videos, tmp_path_factory.mktemp("undisturbed") / "out")
+    began = time.monotonic()
+    finish(config, 2)
+    return tree(config.parent / "out"), time.monotonic() - began
+
+
+def test_the_number_of_workers_changes_no_byte(videos: Path, undisturbed, tmp_path: Path) -> None:
+    config = write_config(videos, tmp_path / "out")
+    finish(config, 1)
+    assert tree(tmp_path / "out") == undisturbed[0]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_everything_and_resume(videos: Path, undisturbed, tmp_path: Path, workers: int) -> None:
+    expected, seconds = undisturbed
+    config = write_config(videos, tmp_path / "out")
+    moments = random.Random(workers)
+    interrupted = 0
+    for _ in range(KILLS):
+        mark = uuid.uuid4().hex
+        process = start(config, workers, mark)
+        try:
+            process.wait(timeout=moments.uniform(0.5, seconds))
+        except subprocess.TimeoutExpired:
+            interrupted += 1
+        kill_all(mark)
+        process.wait()
+        if len(tree(tmp_path / "out")) >= len(
+            expected
+        ):  # it got through: begin anew, so that every kill has work to hit
+            subprocess.run(["rm", "-rf", str(tmp_path / "out")], check=True)
+    assert interrupted > 0
+    finish(config, workers)
+    assert tree(tmp_path / "out") == expected
+
+
+def test_kill_only_the_driver_and_resume_at_once(videos: Path, undisturbed, tmp_path: Path) -> None:
+    """Its workers live on for a moment and may write beside the new run: both write the same bytes."""
+    expected, seconds = undisturbed
+    config = write_config(videos, tmp_path / "out")
+    for fraction in (0.5, 0.7):
+        process = start(config, 2, uuid.uuid4().hex)
+        time.sleep(seconds * fraction)
+        process.kill()
+        process.wait()
+    finish(config, 2)
+    assert tree(tmp_path / "out") == expected
+
+
+def test_ctrl_c_leaves_a_resumable_tree(videos: Path, undisturbed, tmp_path: Path) -> None:
+    expected, seconds = undisturbed
+    config = write_config(videos, tmp_path / "out")
+    mark = uuid.uuid4().hex
+    process = start(config, 2, mark)
+    time.sleep(seconds * 0.6)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "the same command goes on from here" in (tmp_path / "log").read_text()
+    kill_all(mark)
+    finish(config, 2)
+    assert tree(tmp_path / "out") == expected
