@@ -1,0 +1,120 @@
+"""What a head is trained on: sequences with labels and splits, and what became of every manifest row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.graph import Product, Unit
+from pipeline.store import Store
+from pipeline.training.sequences import Ledgers, Sequences, read_sequences
+from pipeline.training.splits import SPLITS, Role, Split, assign, expects_test
+from pipeline.units import unit_rows
+from schemas.config import HeadBase
+from schemas.errors import ReelmillError
+from schemas.ledger import LedgerRow
+from schemas.manifest import VideoRow
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """All videos that a head uses, in manifest order. Class k is classes[k]; labels index into it."""
+
+    sequences: Sequences
+    labels: NDArray[np.int64]  # (videos,)
+    splits: NDArray[np.str_]  # (videos,) "train", "val" or "test"
+    classes: tuple[tuple[int, str], ...]  # (label_id, name), by label_id
+    ledger: tuple[LedgerRow, ...]  # one row per manifest row
+
+    def videos_of(self, split: Split) -> NDArray[np.int64]:
+        """Indices of the videos of a split."""
+        return np.flatnonzero(self.splits == split)
+
+    @property
+    def present(self) -> tuple[Split, ...]:
+        """The splits that have videos."""
+        return tuple(split for split in SPLITS if (self.splits == split).any())
+
+    @property
+    def train_clips(self) -> NDArray[np.bool_]:
+        """(clips,) True for the clips of training videos."""
+        return np.repeat(self.splits == "train", self.sequences.lengths)
+
+
+def load_data(
+    product: Product, unit: Unit, store: Store, *, settings: HeadBase, feature_units: Sequence[Unit]
+) -> HeadData:
+    """Read what a head is trained on. Raises ReelmillError, in one sentence, wherever training makes no sense."""
+    rows = unit_rows(store, unit)
+    roles = assign(rows, holdout=settings.holdout, where=product.path)
+    wanted = [role.video_id for role in roles if not role.reason]
+    sequences, ledgers = read_sequences(store, product.upstream, feature_units, wanted=wanted)
+    by_id = {role.video_id: role for role in roles}
+    used = [by_id[video_id] for video_id in sequences.video_ids]
+    ledger = account(rows, roles, ledgers, num_clips=dict(zip(sequences.video_ids, sequences.lengths, strict=True)))
+    needed: tuple[Split, ...] = ("train", "val", "test") if expects_test(rows) else ("train", "val")
+    classes = _classes(used, needed=needed, where=product.path)
+    index = {label_id: k for k, (label_id, _) in enumerate(classes)}
+    return HeadData(
+        sequences=sequences,
+        labels=np.array([index[role.label_id] for role in used], dtype=np.int64),
+        splits=np.array([role.split for role in used], dtype=str),
+        classes=classes,
+        ledger=tuple(ledger),
+    )
+
+
+def account(
+    rows: Sequence[VideoRow], roles: Sequence[Role], ledgers: Ledgers, *, num_clips: dict[str, int]
+) -> list[LedgerRow]:
+    """The head's ledger. What failed or was filtered upstream stays so here; what was cut short there is partial."""
+    ledger = []
+    for row, role, *above in zip(rows, roles, *ledgers.values(), strict=True):
+        found = dict(zip(ledgers, above, strict=True))
+        ledger.append(_account_one(row, role, found, int(num_clips.get(row.video_id, 0))))
+    return ledger
+
+
+def _account_one(row: VideoRow, role: Role, above: dict[str, LedgerRow], num_clips: int) -> LedgerRow:
+    for status in ("failed", "filtered"):
+        for path, upstream in above.items():
+            if upstream.status == status:
+                message = f"{path}: {upstream.message or upstream.reason}"
+                return LedgerRow(row.video_id, row.uri, status, "upstream", message)
+    if role.reason:
+        return LedgerRow(row.video_id, row.uri, "filtered", role.reason, role.message)
+    if num_clips == 0:
+        return LedgerRow(row.video_id, row.uri, "filtered", "no_clips", "gave no clip to train on")
+    for path, upstream in above.items():
+        if upstream.status == "partial":
+            message = f"{path}: {upstream.message or upstream.reason}"
+            return LedgerRow(row.video_id, row.uri, "partial", "upstream", message, num_clips)
+    return LedgerRow(row.video_id, row.uri, "ok", num_items=num_clips)
+
+
+def _classes(used: Sequence[Role], *, needed: Sequence[Split], where: str) -> tuple[tuple[int, str], ...]:
+    """The classes of the usable videos; each must have something to learn from."""
+    counts: dict[str, Counter[int]] = {split: Counter() for split in SPLITS}
+    names: dict[int, str] = {}
+    for role in used:
+        counts[role.split or "train"][role.label_id] += 1
+        names.setdefault(role.label_id, role.label)
+    holdout = "label more videos, or change holdout.fraction or holdout.seed"
+    if not used:
+        raise ReelmillError(f"{where}: no labelled video has features; see the ledger of its features for the reasons")
+    if len(names) < 2:
+        (name,) = names.values()
+        raise ReelmillError(f"{where}: all {len(used)} usable videos are of class {name!r}; a head needs two classes")
+    for label_id, name in sorted(names.items()):
+        if not counts["train"][label_id]:
+            where_else = " and ".join(f"{counts[split][label_id]} in {split}" for split in ("val", "test"))
+            raise ReelmillError(f"{where}: class {name!r} has no training video ({where_else}); {holdout}")
+    for split in needed:
+        if not counts[split]:
+            have = ", ".join(f"{counts[other].total()} in {other}" for other in needed if other != split)
+            raise ReelmillError(f"{where}: no usable video is in split {split} ({have}); {holdout}")
+    return tuple(sorted(names.items()))

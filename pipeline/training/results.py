@@ -1,0 +1,135 @@
+"""How well the models of a head do, as plain values: what metrics.json, predictions.csv and curves.csv hold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.classification import (
+    confusion_matrix,
+    mean_class_accuracy,
+    per_class_accuracy,
+    ranking,
+    top_k_accuracy,
+)
+from pipeline.training.checkpoint import Epoch
+from pipeline.training.dataset import HeadData
+from pipeline.training.splits import Split
+from schemas.config import HeadBase
+
+TOP_K = 5
+
+Scores = Mapping[Split, NDArray[np.float32]]  # probabilities (videos of the split, K), in manifest order
+
+
+def evaluated_on(data: HeadData) -> Split:
+    """The split whose numbers are the head's: test, or val where the source has no test videos."""
+    return "test" if "test" in data.present else "val"
+
+
+def split_results(data: HeadData, split: Split, scores: NDArray[np.float32]) -> dict[str, Any]:
+    """The numbers of one model on one split. `top5` is top-k where there are fewer than five classes."""
+    labels = data.labels[data.videos_of(split)]
+    confusion = confusion_of(data, split, scores)
+    accuracies = per_class_accuracy(confusion)
+    return {
+        "videos": len(labels),
+        "top1": top_k_accuracy(scores, labels, 1),
+        "top5": top_k_accuracy(scores, labels, TOP_K),
+        "mean_class_accuracy": mean_class_accuracy(confusion),
+        "majority": majority_rate(data, split),
+        "per_class": [
+            {
+                "label_id": label_id,
+                "label": name,
+                "videos": int(confusion[k].sum()),
+                "right": int(confusion[k, k]),
+                "accuracy": None if math.isnan(accuracies[k]) else float(accuracies[k]),
+            }
+            for k, (label_id, name) in enumerate(data.classes)
+        ],
+    }
+
+
+def confusion_of(data: HeadData, split: Split, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The confusion matrix (K, K) of one model on one split: row = label, column = prediction."""
+    return confusion_matrix(data.labels[data.videos_of(split)], ranking(scores)[:, 0], len(data.classes))
+
+
+def majority_rate(data: HeadData, split: Split) -> float:
+    """The accuracy of always answering the class that most training videos have."""
+    commonest = np.bincount(data.labels[data.videos_of("train")]).argmax()
+    return float((data.labels[data.videos_of(split)] == commonest).mean())
+
+
+def metrics(
+    data: HeadData,
+    *,
+    settings: HeadBase,
+    histories: Mapping[str, Sequence[Epoch]],
+    scores: Mapping[str, Scores],
+) -> dict[str, Any]:
+    """What metrics.json holds. `histories` and `scores` have one entry a model, the head itself first."""
+    split = evaluated_on(data)
+    models = {
+        name: {
+            "epochs": len(histories[name]),
+            **_best(histories[name]),
+            "splits": {part: split_results(data, part, values) for part, values in scores[name].items()},
+        }
+        for name in histories
+    }
+    head = models[next(iter(models))]["splits"][split]
+    lengths = data.sequences.lengths
+    return {
+        **{key: head[key] for key in ("top1", "top5", "mean_class_accuracy", "majority")},
+        "chance": 1 / len(data.classes),
+        "top_k": min(TOP_K, len(data.classes)),
+        "selected_on": "val",
+        "evaluated_on": split,
+        "num_classes": len(data.classes),
+        "num_videos": {part: len(data.videos_of(part)) for part in data.present},
+        "num_clips": {part: int(lengths[data.videos_of(part)].sum()) for part in data.present},
+        "seed": settings.seed,
+        "config": settings.model_dump(mode="json"),
+        "models": models,
+    }
+
+
+def _best(history: Sequence[Epoch]) -> dict[str, Any]:
+    best = min(history, key=lambda line: line.val_loss)  # the first of equals, as early stopping takes it
+    return {"best_epoch": best.epoch, "best_val_loss": best.val_loss}
+
+
+def predictions_csv(data: HeadData, scores: Scores) -> str:
+    """One line a video, in manifest order: its label, the predicted one, and the best classes with their scores."""
+    k = min(TOP_K, len(data.classes))
+    columns = [column for rank in range(1, k + 1) for column in (f"top{rank}", f"score{rank}")]
+    lines: dict[int, list[str]] = {}
+    for split, values in scores.items():
+        for video, order, row in zip(data.videos_of(split), ranking(values), values, strict=True):
+            name = data.classes[data.labels[video]][1]
+            best = [cell for c in order[:k] for cell in (data.classes[c][1], f"{row[c]:.6f}")]
+            clips = str(data.sequences.lengths[video])
+            lines[int(video)] = [data.sequences.video_ids[video], split, clips, name, data.classes[order[0]][1], *best]
+    return _csv(["video_id", "split", "clips", "label", "predicted", *columns], [lines[v] for v in sorted(lines)])
+
+
+def curves_csv(history: Sequence[Epoch]) -> str:
+    """One line an epoch."""
+    rows = [
+        [str(h.epoch), f"{h.lr:.8g}", f"{h.train_loss:.6f}", f"{h.val_loss:.6f}", f"{h.val_top1:.6f}"] for h in history
+    ]
+    return _csv(["epoch", "lr", "train_loss", "val_loss", "val_top1"], rows)
+
+
+def _csv(header: list[str], rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()

@@ -1,0 +1,91 @@
+"""Which videos a head may use, and which split each belongs to: from the manifest alone.
+
+    source has            train                 val                     test
+    train val test        as given              as given                as given
+    train test            the rest of train     held out of train       as given
+    train val             as given              as given                none: val is reported, and says so
+    train, or no split    the rest              held out                held out
+
+Holding out is a hash of (seed, video_id), so a video keeps its split however the source grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pipeline.training.seeds import share_of
+from schemas.config import Holdout
+from schemas.errors import ReelmillError
+from schemas.manifest import VideoRow
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a manifest row is to a head: its split and class, or the reason why the head leaves it out."""
+
+    video_id: str
+    split: Split | None = None
+    label_id: int = -1
+    label: str = ""
+    reason: str = ""  # no_label, multi_label or no_split; "" for a row that the head uses
+    message: str = ""
+
+
+def assign(rows: Sequence[VideoRow], *, holdout: Holdout, where: str) -> list[Role]:
+    """The role of each manifest row, in order. `where` names the head in errors.
+
+    Raises ReelmillError where no row has exactly one label, or where labelled rows have a split but none is train.
+    """
+    single = [row for row in rows if len(row.label_ids) == 1]
+    if not single:
+        raise ReelmillError(_no_single_labels(rows, where))
+    given = {row.split for row in single}
+    if given - {None} and "train" not in given:
+        have = " and ".join(sorted(split for split in given if split))
+        raise ReelmillError(f"{where}: the manifest has labelled {have} videos but none of split train; index them too")
+    return [_role(row, given=given, holdout=holdout) for row in rows]
+
+
+def expects_test(rows: Sequence[VideoRow]) -> bool:
+    """Whether there ought to be test videos: all sources have some, but those that come with train and val alone."""
+    given = {row.split for row in rows if len(row.label_ids) == 1}
+    return "test" in given or "val" not in given
+
+
+def _role(row: VideoRow, *, given: set[str | None], holdout: Holdout) -> Role:
+    if not row.label_ids:
+        return Role(row.video_id, reason="no_label", message="has no label")
+    if len(row.label_ids) > 1:
+        message = f"has {len(row.label_ids)} labels; this head takes one class a video"
+        return Role(row.video_id, reason="multi_label", message=message)
+    if row.split is None and given != {None}:
+        return Role(row.video_id, reason="no_split", message="has no split, though other videos of the source have one")
+    label_id = row.label_ids[0]
+    label = row.labels[0] if row.labels else str(label_id)
+    return Role(row.video_id, split=_split(row, given=given, holdout=holdout), label_id=label_id, label=label)
+
+
+def _split(row: VideoRow, *, given: set[str | None], holdout: Holdout) -> Split:
+    if row.split in ("val", "test"):
+        return "val" if row.split == "val" else "test"
+    has_val, has_test = "val" in given, "test" in given
+    if not has_val and not has_test and share_of(holdout.seed, "test", row.video_id) < holdout.fraction:
+        return "test"
+    if not has_val and share_of(holdout.seed, "val", row.video_id) < holdout.fraction:
+        return "val"
+    return "train"
+
+
+def _no_single_labels(rows: Sequence[VideoRow], where: str) -> str:
+    multi = sum(len(row.label_ids) > 1 for row in rows)
+    if multi:
+        return (
+            f"{where}: no video has exactly one label ({multi} of {len(rows)} have several); this head is for "
+            "single-label sources"
+        )
+    return f"{where}: none of the {len(rows)} videos of the manifest has a label; index a source that has labels"

@@ -1,0 +1,43 @@
+"""One of the processes that train a head together: alone by default, or a rank of a torch process group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """`rank` of `world_size`. With more than one, a torch process group must be up already (Ray Train's is)."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """The first worker alone evaluates and writes."""
+        return self.rank == 0
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module as a forward pass should call it: gradients are averaged over the workers."""
+        return DistributedDataParallel(module) if self.world_size > 1 else module
+
+    def sum(self, value: float) -> float:
+        """The sum of a number over all workers, in double precision."""
+        if self.world_size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64)
+        torch.distributed.all_reduce(box)
+        return float(box)
+
+    def agree(self, values: list[float]) -> list[float]:
+        """The first worker's numbers, on all workers. Waits for everybody."""
+        if self.world_size == 1:
+            return values
+        box = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.broadcast(box, src=0)
+        return [float(value) for value in box]
