@@ -1,0 +1,34 @@
+"""How many threads a worker process uses. Set once, because the threads of a sum decide its last bits."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": 2 cores' worth of time; "max 100000": no limit
+
+
+def num_cores() -> int:
+    """The cores that this process may use: its affinity, or less where a container's quota allows less."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, _, period = CGROUP_LIMIT.read_text().partition(" ")
+        return allowed if quota == "max" else max(1, min(allowed, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return allowed
+
+
+def use_all_cores() -> int:
+    """Give the model every core of the machine, however many workers share it; returns the number of threads.
+
+    A launcher's OMP_NUM_THREADS (Ray sets 1) does not count: the same machine must give the same floats.
+    OpenCV gets one thread, since clips are decoded by threads of our own.
+    """
+    import cv2
+    import torch
+
+    threads = num_cores()
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    return threads
