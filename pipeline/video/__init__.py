@@ -1,1 +1,1 @@
-"""Video: what a file holds (probe), when its frames show (timeline), which of them clips take (sample), and the frames."""
+"""Video: what a file holds (probe), when its frames show (timeline), which of them clips take (sample), the clips."""

@@ -1,0 +1,260 @@
+"""Clips of a video: the frame on display at each grid time, converted once, in one pass and bounded memory.
+
+1. `timeline.scan` reads the packets and decodes four frames: true extent, and whether packets can be trusted.
+2. `sample.windows_of` places the windows on that extent.
+3. One decoding pass hands frames to `_Clipper`, which keeps one decoded frame and the converted frames of the windows
+   that are open. Where packets can be trusted, `feed.needed_frames` leaves out what nobody needs; at the first surprise
+   (and where they can't be trusted) `feed.AllFrames` decodes everything from the start and the clipper takes up the
+   grid times that it still lacks. Windows stay where the scan placed them.
+
+A grid time inside a damaged stretch takes the last good frame before it. Where the damage reaches to the end of the
+file, the last good frame ends the video: later grid times are a matter for the tail policy, and windows without one
+real frame are left out. Damaged frames are never used.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import BinaryIO, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+from pipeline.video.errors import VideoError
+from pipeline.video.feed import AllFrames, SurpriseError, Work, needed_frames
+from pipeline.video.probe import no_frames
+from pipeline.video.sample import Span, Window, filled, grid_s, row_span, segments_outside, windows_of
+from pipeline.video.timeline import Timeline, scan
+from schemas.config import Clips
+from schemas.manifest import VideoRow
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SampledClip(Generic[T]):
+    """One clip of T frames."""
+
+    clip_id: str
+    start_s: float  # half-open [start_s, end_s) on the source's clock
+    end_s: float
+    label_ids: tuple[int, ...]
+    frames: list[T]  # what `convert` made of each frame; padding and loops hold the same objects again
+    frame_pts_s: list[float]  # source timestamp of each of `frames`: pts * time_base
+    num_real_frames: int  # frames before padding or looping begins
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a video, once its clips are all out."""
+
+    num_frames_decoded: int  # that came out of the decoder
+    num_frames_used: int  # distinct frames that were converted
+    partial: bool = False  # something of the video was lost
+    reason: str = ""  # "truncated", "decode_errors", "clock_runs_back", "segments_outside"; "" when nothing was lost
+    message: str = ""  # one sentence
+
+
+def sample_video(
+    source: str | BinaryIO,
+    row: VideoRow,
+    spec: Clips,
+    *,
+    convert: Callable[[VideoFrame], T],
+    progress: Callable[[int], None],
+) -> Generator[SampledClip[T], None, Decoded]:
+    """Yield every clip of `row` in order of start, and return what became of the video.
+
+    `source` is a local path or a seekable binary file; it is read twice. `convert` sees each needed frame once (twice
+    at most where damage makes the decoder start again), and must not keep the frame. `progress` gets a count that grows
+    with every packet read and every frame decoded, so a count that stands still means a decoder that does too. A video
+    may give no clip at all under tail: drop. Raises VideoError where nothing can be used.
+    """
+    work = Work(progress)
+    timeline = scan(source, progress=work.scanned)
+    span = _span_of(row, timeline)
+    windows = windows_of(spec, row, span)
+    if not windows and row.segments and segments_outside(row, span) == len(row.segments):
+        raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
+    clipper = _Clipper(windows, row.video_id, spec, timeline.time_base, convert)
+    everything = AllFrames(source, timeline, work)
+    if windows:
+        yield from _clips(source, timeline, clipper, everything, work)
+    losses = list(_losses(timeline, everything, segments_outside(row, span), clipper))
+    reason, message = losses[0] if losses else ("", "")
+    return Decoded(work.num_frames, clipper.num_converted, bool(losses), reason, message)
+
+
+def _clips(
+    source: str | BinaryIO, timeline: Timeline, clipper: _Clipper[T], everything: AllFrames, work: Work
+) -> Iterator[SampledClip[T]]:
+    if timeline.can_skip:
+        try:
+            for ticks, frame in needed_frames(source, timeline, _needed(timeline, clipper), work):
+                yield from clipper.show(ticks, frame)
+            yield from clipper.finish(end=timeline.end)
+            return
+        except SurpriseError:
+            clipper.start_over()
+    for ticks, frame in everything:
+        yield from clipper.show(ticks, frame)
+        if clipper.is_done:
+            return
+    if everything.end is None:
+        raise no_frames()
+    yield from clipper.finish(end=everything.end)
+
+
+def _span_of(row: VideoRow, timeline: Timeline) -> Span:
+    span = row_span(row, begin_s=timeline.begin_s, end_s=timeline.end_s)
+    if span is None:
+        asked = f"[{row.start_s}, {'end' if row.end_s is None else row.end_s}) s"
+        have = _clock(timeline.begin_s, timeline.end_s)
+        raise VideoError("outside", f"the row asks for {asked}, but the video shows {have}; correct the row")
+    return span
+
+
+def _clock(start_s: Fraction, end_s: Fraction) -> str:
+    return f"[{float(start_s):.3f}, {float(end_s):.3f}) s"
+
+
+def _needed(timeline: Timeline, clipper: _Clipper[T]) -> npt.NDArray[np.int64]:
+    """Times, ascending, of the frames on display at any grid time."""
+    shown = np.sort(timeline.ticks[timeline.is_shown])
+    is_needed = np.zeros(len(shown), bool)
+    for window in clipper.windows:
+        at = np.searchsorted(shown, clipper.bounds(window), side="right") - 1
+        is_needed[np.maximum(at, 0)] = True
+    return shown[is_needed]
+
+
+def _losses(
+    timeline: Timeline, everything: AllFrames, num_segments_outside: int, clipper: _Clipper[T]
+) -> Iterator[tuple[str, str]]:
+    lost = f"; {clipper.num_lost} clips at the end are short or missing" if clipper.num_lost else ""
+    if timeline.is_cut:
+        yield "truncated", f"the file ends early, and clips stop at {float(timeline.end_s):.3f} s{lost}; fetch it again"
+    num_errors = everything.num_errors + timeline.num_damaged
+    if num_errors:
+        yield "decode_errors", f"{num_errors} damaged packets or frames; the last good frame stands in for each{lost}"
+    if lost:
+        yield "decode_errors", f"the decoder gives no frame after {float(clipper.end_s):.3f} s{lost}"
+    if everything.num_late:
+        what = f"{everything.num_late} frames have times before those of frames already shown, and were left out"
+        yield "clock_runs_back", f"{what}; ffmpeg -i IN -c copy -fflags +genpts OUT may mend the file"
+    if num_segments_outside:
+        yield "segments_outside", f"{num_segments_outside} of the row's segments lie outside the video"
+
+
+# ---------------------------------------------------------------- frames to clips
+
+
+@dataclass(slots=True)
+class _Shown(Generic[T]):
+    """The frame on display, converted when the first grid time asks for it."""
+
+    ticks: int
+    frame: VideoFrame
+    value: list[T] = field(default_factory=list)  # empty or one
+
+
+@dataclass(slots=True)
+class _Open(Generic[T]):
+    """A window that has begun: `bounds` says which frame each grid time takes, the last at or before it."""
+
+    window: Window
+    bounds: list[int]  # ticks
+    ticks: list[int] = field(default_factory=list)
+    frames: list[T] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.frames) == len(self.bounds)
+
+
+class _Clipper(Generic[T]):
+    """Turns frames in order of display into clips in order of start."""
+
+    def __init__(
+        self,
+        windows: list[Window],
+        video_id: str,
+        spec: Clips,
+        time_base: Fraction,
+        convert: Callable[[VideoFrame], T],
+    ) -> None:
+        self.windows = windows
+        self.num_converted = 0
+        self.num_lost = 0  # windows that reach beyond the last good frame, or lie beyond it
+        self.end_s = Fraction(0)
+        self._video_id, self._spec, self._time_base, self._convert = video_id, spec, time_base, convert
+        self._coming = iter(windows)
+        self._open: deque[_Open[T]] = deque()
+        self._shown: _Shown[T] | None = None
+        self._upcoming = self._open_next()
+
+    def bounds(self, window: Window) -> list[int]:
+        """For each real grid time the last tick at or before it: a frame is on display from its own tick on."""
+        return [int(time_s / self._time_base // 1) for time_s in grid_s(window, self._spec)]
+
+    @property
+    def is_done(self) -> bool:
+        return self._upcoming is None and not self._open
+
+    def show(self, ticks: int, frame: VideoFrame) -> Iterator[SampledClip[T]]:
+        """Put a frame on display; `ticks` never falls. Yields the clips that this completes."""
+        first = self._shown is None
+        if self._shown is not None and ticks > self._shown.ticks:
+            yield from self._take(self._shown, before=ticks)
+        self._shown = _Shown(ticks, frame)
+        if first:  # a grid time before the first frame takes the first frame
+            yield from self._take(self._shown, before=ticks)
+
+    def start_over(self) -> None:
+        """Frames will come from the first again; what clips already hold stays."""
+        self._shown = None
+
+    def finish(self, *, end: int) -> Iterator[SampledClip[T]]:
+        """No frame follows, and the last one is on display until `end` ticks."""
+        assert self._shown is not None  # whoever feeds raises when there is no frame
+        yield from self._take(self._shown, before=end)
+        self.end_s = end * self._time_base
+        self.num_lost = len(self._open) + (self._upcoming is not None) + sum(1 for _ in self._coming)
+        while self._open:
+            yield self._clip(self._open.popleft())
+        self._upcoming = None
+
+    def _take(self, shown: _Shown[T], *, before: int) -> Iterator[SampledClip[T]]:
+        """Give `shown` to every grid time before the tick `before` that has no frame yet."""
+        while self._upcoming is not None and self._upcoming.bounds[0] < before:
+            self._open.append(self._upcoming)
+            self._upcoming = self._open_next()
+        for clip in self._open:
+            while not clip.is_full and clip.bounds[len(clip.frames)] < before:
+                if not shown.value:
+                    shown.value.append(self._convert(shown.frame))
+                    self.num_converted += 1
+                clip.ticks.append(shown.ticks)
+                clip.frames.append(shown.value[0])
+        while self._open and self._open[0].is_full:
+            yield self._clip(self._open.popleft())
+
+    def _open_next(self) -> _Open[T] | None:
+        window = next(self._coming, None)
+        return None if window is None else _Open(window, self.bounds(window))
+
+    def _clip(self, clip: _Open[T]) -> SampledClip[T]:
+        places = filled(len(clip.frames), self._spec)
+        return SampledClip(
+            clip_id=clip.window.clip_id(self._video_id),
+            start_s=float(clip.window.start_s),
+            end_s=float(clip.window.end_s),
+            label_ids=clip.window.label_ids,
+            frames=[clip.frames[k] for k in places],
+            frame_pts_s=[float(clip.ticks[k] * self._time_base) for k in places],
+            num_real_frames=len(clip.frames),
+        )

@@ -1,0 +1,154 @@
+"""Opening a video and saying what is in it. Nothing that a header merely claims (frames, duration) is read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Discard, Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.video.errors import VideoError
+
+MAX_READ_ERRORS = 16  # in a row, without one packet between them: the rest of the file is lost
+NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """A video stream, as its first decoded frame shows it."""
+
+    container: str  # libavformat's name, such as "avi" or "mov,mp4,m4a,3gp,3g2,mj2"
+    codec: str  # libavcodec's name of the format, such as "h264"
+    width_px: int  # as displayed: after rotation
+    height_px: int
+    rotation_deg: int  # counter-clockwise turn that stands the stored picture upright: -90, 0, 90, 180 …
+    pixel_format: str  # such as "yuv420p"
+    time_base: Fraction  # seconds per tick of the presentation clock
+    first_frame_s: float | None  # timestamp of the first frame, where the file states one
+    rate: Fraction | None  # frames per second, on average, as the header has it: a hint, not a fact
+
+
+def probe(source: str | BinaryIO) -> VideoInfo:
+    """What `source` (a local path or a seekable binary file) shows.
+
+    Decodes as far as the first frame. Raises VideoError: missing, empty_file, unreadable, no_video, unsupported or
+    no_frames.
+    """
+    with open_video(source) as (container, stream):
+        frame = next((f for p in packets(container, stream) for f in _quietly(stream, p)), None)
+        if frame is None:
+            raise no_frames()
+        turned = frame.rotation % 180 != 0
+        assert stream.time_base is not None  # a demuxed stream always has one
+        return VideoInfo(
+            container=container.format.name,
+            codec=stream.codec_context.codec.canonical_name,
+            width_px=frame.height if turned else frame.width,
+            height_px=frame.width if turned else frame.height,
+            rotation_deg=frame.rotation,
+            pixel_format=frame.format.name,
+            time_base=stream.time_base,
+            first_frame_s=None if frame.pts is None else float(frame.pts * stream.time_base),
+            rate=stream.average_rate,
+        )
+
+
+def no_frames() -> VideoError:
+    return VideoError("no_frames", "the file has a video stream, but not one frame of it decodes; fetch it again")
+
+
+@contextmanager
+def open_video(source: str | BinaryIO) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The open container and its video stream, with a single-threaded decoder, for as long as the block lasts.
+
+    A binary file is read from its start and left open. Raises VideoError: missing, empty_file, unreadable, no_video or
+    unsupported.
+    """
+    with _open(source) as container:
+        yield container, _video_stream(container)
+
+
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream] | None]:
+    """The packets of `stream` in stored order; None stands for a place where the file can't be read.
+
+    Reading goes on after such a place; the empty packets by which a demuxer says "end" are not among them.
+    """
+    errors = 0
+    while errors < MAX_READ_ERRORS:
+        try:
+            for packet in container.demux(stream):
+                if packet.size == 0 and packet.dts is None:
+                    return
+                errors = 0
+                yield packet
+            return
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            errors += 1
+            yield None
+
+
+def _quietly(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    """The good frames that `packet` brings; damage brings none."""
+    try:
+        frames = stream.codec_context.decode(packet) if packet is not None else []
+    except av.error.FFmpegError:
+        return []
+    return [frame for frame in frames if not frame.is_corrupt]
+
+
+def _open(source: str | BinaryIO) -> InputContainer:
+    try:
+        if _num_bytes(source) == 0:
+            raise VideoError("empty_file", "the file has no bytes; fetch it again")
+        # "file:" keeps a path with a colon from being taken for a protocol, and the whitelist keeps a playlist that
+        # calls itself a video from opening addresses
+        return av.open(
+            f"file:{source}" if isinstance(source, str) else source,
+            mode="r",
+            metadata_errors="ignore",  # titles that are not UTF-8 are common in old AVI files
+            options={"protocol_whitelist": "file"} if isinstance(source, str) else {},
+        )
+    except FileNotFoundError:
+        raise VideoError("missing", "there is no such file") from None
+    except av.error.FFmpegError as error:
+        what = error.strerror or type(error).__name__
+        raise VideoError("unreadable", f"this is not a video, or it is damaged where it matters ({what})") from None
+
+
+def _num_bytes(source: str | BinaryIO) -> int:
+    if isinstance(source, str):
+        return Path(source).stat().st_size
+    num_bytes = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    return num_bytes
+
+
+def _video_stream(container: InputContainer) -> VideoStream:
+    name = container.format.name
+    if name == "image2" or name.endswith("_pipe") or name == "tty":
+        raise VideoError("no_video", f"this is a picture or text ({name}), not a video")
+    streams = [s for s in container.streams.video if not s.disposition & NOT_A_VIDEO]
+    if not streams:
+        have = "only sound" if container.streams.audio else "no video stream"
+        raise VideoError("no_video", f"the file holds {have}; leave it out of the source")
+    stream = next((s for s in streams if s.disposition & Disposition.default), streams[0])
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all  # its packets are not even read where the container allows
+    context = cast("av.VideoCodecContext | None", stream.codec_context)
+    if context is None:
+        raise VideoError("unsupported", "no decoder here knows this video's codec; convert it with ffmpeg")
+    context.thread_count = 1  # more would deadlock under load (PyAV #1962) and put off what skip_frame says
+    return stream

@@ -1,0 +1,229 @@
+"""When each frame of a video is on display, from its packets alone: nothing is decoded but the first frames.
+
+The scan costs one reading of the file. It sees through headers that lie, gives the true extent before any window is
+placed, and tells the decoder which packets nobody needs. Where the packets' timestamps can't be trusted to be the
+frames' own (AVI and raw streams with reordered frames, missing or repeated timestamps) it says so, and every frame is
+decoded.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from pipeline.video.clock import Clock
+from pipeline.video.probe import no_frames, open_video, packets
+from pipeline.video.truncation import is_cut
+
+if TYPE_CHECKING:
+    from av.packet import PktSideDataT  # exists for type checkers only
+
+# Containers that store a presentation time with each frame. In others libavformat makes them up from the order.
+STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv", "asf", "ogg", "nut", "ivf"}
+# The decoder must confirm so many frames before their packets' timestamps are believed: enough for one B-frame pattern
+NUM_CONFIRMED = 4
+# Packets that change the decoder for those that follow can't be passed over
+CHANGES_DECODER: tuple[PktSideDataT, ...] = ("new_extradata", "param_change", "palette")
+PROGRESS_PACKETS = 256
+
+NONE = -(1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The packets of a video in stored order (P of them) and the clock they give.
+
+    ticks, is_key, num_bytes and is_shown are all (P,). ticks are pts in units of time_base, int64.
+    """
+
+    time_base: Fraction  # seconds per tick
+    begin: int  # ticks: the first frame's timestamp
+    end: int  # ticks: when the display of the last frame ends
+    interval: int  # ticks: how long a last frame stays that does not say
+    ticks: npt.NDArray[np.int64]
+    is_key: npt.NDArray[np.bool_]
+    seek_to: npt.NDArray[np.int64]  # (P,) ticks: a seek back from here lands at or before the packet
+    num_bytes: npt.NDArray[np.int64]  # of each packet
+    is_shown: npt.NDArray[np.bool_]  # neither cut off by an edit list, nor damaged, nor before the first key frame
+    can_skip: bool  # packets' timestamps are their frames' own, and passing over packets does no harm
+    has_pts: bool  # the container stores presentation times
+    is_cut: bool  # the file ends before the length that it states
+    num_damaged: int  # packets that the demuxer knows to be damaged, and places it couldn't read
+
+    @property
+    def begin_s(self) -> Fraction:
+        return self.begin * self.time_base
+
+    @property
+    def end_s(self) -> Fraction:
+        return self.end * self.time_base
+
+
+def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline:
+    """Read every packet of `source` once. `progress` is called with the count of packets so far.
+
+    Memory: about 40 bytes a packet. Raises VideoError as `open_video` does, or no_frames where nothing decodes.
+    """
+    with open_video(source) as (container, stream):
+        seen = _Packets()
+        confirm = _FirstFrames(stream)
+        for packet in packets(container, stream):
+            seen.add(packet)
+            confirm.feed(packet)
+            if len(seen.pts) % PROGRESS_PACKETS == 0:
+                progress(len(seen.pts))
+        confirm.finish()
+        if not confirm.frames:
+            raise no_frames()
+        assert stream.time_base is not None
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        interval = max(1, round(1 / (rate * stream.time_base)))
+        names = set(container.format.name.split(","))
+    return _timeline(
+        seen,
+        confirm,
+        time_base=stream.time_base,
+        interval=interval,
+        has_pts=bool(names & STORES_PTS),
+        cut=_is_cut(source),
+    )
+
+
+@dataclass(slots=True)
+class _Packets:
+    pts: array[int] = field(default_factory=lambda: array("q"))
+    dts: array[int] = field(default_factory=lambda: array("q"))
+    durations: array[int] = field(default_factory=lambda: array("q"))
+    num_bytes: array[int] = field(default_factory=lambda: array("q"))
+    flags: bytearray = field(default_factory=bytearray)  # 1 key, 2 not to be shown
+    num_damaged: int = 0
+    changes_decoder: bool = False
+
+    def add(self, packet: Packet[VideoStream] | None) -> None:
+        if packet is None:
+            self.num_damaged += 1
+            return
+        self.num_damaged += packet.is_corrupt
+        hidden = packet.is_discard or packet.is_corrupt or _is_invisible(packet)
+        self.pts.append(NONE if packet.pts is None else packet.pts)
+        self.dts.append(NONE if packet.dts is None else packet.dts)
+        self.durations.append(packet.duration or 0)
+        self.num_bytes.append(packet.size)
+        self.flags.append(packet.is_keyframe | hidden << 1)
+        # the first packet may carry what the decoder has been given anyway
+        if len(self.pts) > 1 and any(packet.has_sidedata(kind) for kind in CHANGES_DECODER):
+            self.changes_decoder = True
+
+
+def _is_invisible(packet: Packet[VideoStream]) -> bool:
+    # VP8 keeps its alt-ref frames in packets of their own, with a time stamp but never shown (RFC 6386, 9.1)
+    return packet.stream.codec_context.name == "vp8" and packet.size > 0 and not memoryview(packet)[0] >> 4 & 1
+
+
+class _FirstFrames:
+    """Decodes packets until NUM_CONFIRMED good frames came out, and keeps their timestamps."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.frames: list[tuple[int | None, int | None, int]] = []  # pts, dts, duration
+        self.is_clean = True
+        self.is_interlaced = False
+        self._context = stream.codec_context
+
+    def feed(self, packet: Packet[VideoStream] | None) -> None:
+        if packet is not None and len(self.frames) < NUM_CONFIRMED:
+            self._decode(packet)
+
+    def finish(self) -> None:
+        if len(self.frames) < NUM_CONFIRMED:
+            self._decode(None)
+
+    def _decode(self, packet: Packet[VideoStream] | None) -> None:
+        try:
+            frames: list[VideoFrame] = self._context.decode(packet)
+        except av.error.FFmpegError:
+            self.is_clean = not self.frames and self.is_clean  # before the first key frame errors are no surprise
+            return
+        for frame in frames:
+            if frame.is_corrupt:
+                self.is_clean = False
+            elif len(self.frames) < NUM_CONFIRMED:
+                self.frames.append((frame.pts, frame.dts, frame.duration or 0))
+                self.is_interlaced |= frame.interlaced_frame
+
+
+def _timeline(
+    seen: _Packets, confirm: _FirstFrames, *, time_base: Fraction, interval: int, has_pts: bool, cut: bool
+) -> Timeline:
+    pts, dts = np.array(seen.pts, np.int64), np.array(seen.dts, np.int64)
+    flags = np.frombuffer(bytes(seen.flags), np.uint8)
+    is_key = (flags & 1).astype(bool)
+    is_shown = (flags & 2) == 0
+    is_complete = bool((pts != NONE).all())
+    if is_complete and is_key.any():
+        first_key = int(is_key.argmax())
+        is_shown &= (np.arange(len(pts)) >= first_key) & (pts >= pts[first_key])
+    is_trusted = (
+        is_complete
+        and bool(is_key.any())
+        and (has_pts or bool((pts == dts).all()))
+        and len(np.unique(pts)) == len(pts)
+        and confirm.is_clean
+        and [frame[0] for frame in confirm.frames] == np.sort(pts[is_shown])[: len(confirm.frames)].tolist()
+    )
+    first = Clock(has_pts=has_pts or is_trusted, interval=interval)
+    begin = first.ticks(*confirm.frames[0])
+    end = _end(np.where(pts == NONE, dts, pts), np.array(seen.durations, np.int64), is_shown, begin, interval)
+    return Timeline(
+        time_base=time_base,
+        begin=begin,
+        end=max(end, begin + 1),
+        interval=interval,
+        ticks=pts,
+        is_key=is_key,
+        seek_to=np.where(dts == NONE, pts, np.minimum(pts, dts)),  # MP4 files are indexed by dts, Matroska by pts
+        num_bytes=np.array(seen.num_bytes, np.int64),
+        is_shown=is_shown,
+        # Two packets may carry the two fields of an interlaced frame. What a decoder makes up for lost data depends on
+        # all that it was fed.
+        can_skip=is_trusted and not (confirm.is_interlaced or seen.changes_decoder or seen.num_damaged),
+        has_pts=has_pts or is_trusted,
+        is_cut=cut,
+        num_damaged=seen.num_damaged,
+    )
+
+
+def _end(
+    ticks: npt.NDArray[np.int64],
+    durations: npt.NDArray[np.int64],
+    is_shown: npt.NDArray[np.bool_],
+    begin: int,
+    interval: int,
+) -> int:
+    """When the last shown frame leaves: its duration later, else the interval before it, else one at the rate."""
+    known = np.flatnonzero(is_shown & (ticks != NONE))
+    if not len(known):
+        return begin + int(is_shown.sum()) * interval
+    order = known[np.argsort(ticks[known], kind="stable")]
+    last = order[-1]
+    if durations[last] > 0:
+        return int(ticks[last] + durations[last])
+    before = ticks[last] - ticks[order[-2]] if len(order) > 1 else 0
+    return int(ticks[last]) + (int(before) if before > 0 else interval)
+
+
+def _is_cut(source: str | BinaryIO) -> bool:
+    if not isinstance(source, str):
+        return is_cut(source)
+    with Path(source).open("rb") as file:
+        return is_cut(file)
