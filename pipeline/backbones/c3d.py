@@ -6,8 +6,7 @@ N clips, C channels, T frames, H×W pixels, D features, K classes; x is (N, C, T
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.backbones.checkpoints import KeyMap, WeightsReport
+from pipeline.backbones.identity import Option
 from pipeline.backbones.spec import BackboneSpec
 from schemas.errors import ReelmillError, UsageError
 
@@ -99,7 +99,7 @@ class C3D(nn.Module):
         self.fc6 = nn.Linear(512 * 1 * 4 * 4, 4096)
         self.fc7 = nn.Linear(4096, 4096)
         self.fc8 = nn.Linear(4096, num_classes) if num_classes is not None else None
-        self.options: dict[str, str | int | float | bool] = {"pool5": pool5}
+        self.options: dict[str, Option] = {"pool5": pool5}
         self._mean = mean  # 3×1×1×1 or 3×16×112×112; not a buffer: casting the net to bf16 must not round it
         self.spec = _spec(num_classes, mean, mean_source)
 
@@ -174,7 +174,7 @@ def _conv(num_in: int, num_out: int) -> nn.Conv3d:
     return nn.Conv3d(num_in, num_out, kernel_size=3, stride=1, padding=1)
 
 
-def open_net(num_classes: int | None, options: dict[str, Any]) -> C3D:
+def open_net(num_classes: int | None, options: Mapping[str, Option]) -> C3D:
     """A C3D on the meta device. Options: pool5 (ceil, symmetric), mean (a .npy file). Raises UsageError."""
     unknown = sorted(set(options) - {"pool5", "mean"})
     if unknown:

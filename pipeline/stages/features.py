@@ -16,14 +16,13 @@ import numpy as np
 import torch
 
 from pipeline import receipts
-from pipeline.backbones import build, precision
+from pipeline.backbones import build, precision, random_seed
 from pipeline.graph import Product, Unit, unit_fingerprint
 from pipeline.stages import CODE_VERSIONS
 from pipeline.stages.clip_stream import Clip, clips_ahead
 from pipeline.stages.feature_rows import FeatureRows
 from pipeline.store import Store
 from pipeline.threads import use_all_cores
-from pipeline.weights import random_seed
 from schemas.config import Features, Limits
 from schemas.errors import ReelmillError, UsageError
 from schemas.features import feature_schema
