@@ -24,7 +24,6 @@ from pipeline.training.worker import Worker
 from schemas.config import HeadBase, LinearHead, LSTMHead
 from schemas.receipt import Receipt
 
-CODE_VERSION = 1
 ALONE = Worker()
 
 

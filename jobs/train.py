@@ -1,0 +1,265 @@
+"""`reelmill train`: train a config's heads on stored features; what stands is kept, what was interrupted goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import ray
+import typer
+from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train.torch import TorchTrainer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.entry import run_verb
+from jobs.prepare import plan_config
+from pipeline import receipts, runner
+from pipeline.config import load_config
+from pipeline.graph import Plan, Product, Unit
+from pipeline.store import Store, resolve
+from pipeline.threads import num_cores
+from pipeline.training.head import train_head
+from pipeline.training.loop import EpochReport
+from pipeline.training.worker import Worker
+from schemas.errors import ReelmillError, UsageError
+from schemas.receipt import Receipt
+
+Report = Callable[[EpochReport], None]
+
+RAY_FOLDER = "_ray"  # Ray Train's own records, in the product's folder while it trains
+LINE_EVERY_S = 5.0
+POLL_S = 0.5
+RESTARTS_ALLOWED = 3  # of the worker group, when a worker or its node dies; it goes on after the last whole epoch
+
+
+def main(
+    config: Annotated[Path, typer.Argument(help="a config.yaml whose features are made")],
+    head: Annotated[list[str] | None, typer.Option(help="only this head (may be repeated); default: all")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="train on this many Ray workers; 1: in this process")] = 1,
+    address: Annotated[str | None, typer.Option(help="a Ray cluster, with --workers; default: a local Ray")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
+) -> None:
+    """Train heads on stored features, and print how well each does."""
+    loaded = load_config(config)
+    store = Store(loaded.dataset)
+    plan = plan_config(loaded, store)
+    for product in pick_heads(plan, head):
+        receipts.sweep(store, product.path)
+    results = train_heads(plan, store, names=head, workers=workers, address=address)
+    if as_json:
+        print(json.dumps(results, indent=1, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(results_table(results))
+
+
+def pick_heads(plan: Plan, names: Sequence[str] | None) -> list[Product]:
+    """The heads of a plan, or those of them that are named. Raises UsageError for a name that is not there."""
+    heads = {product.name: product for product in plan.products if product.kind == "heads"}
+    for name in names or ():
+        if name not in heads:
+            raise UsageError(f"--head {name}: this config has {', '.join(heads) or 'no heads'}")
+    return [heads[name] for name in dict.fromkeys(names or heads)]
+
+
+def train_heads(
+    plan: Plan,
+    store: Store,
+    *,
+    names: Sequence[str] | None = None,
+    workers: int = 1,
+    address: str | None = None,
+) -> dict[str, Any]:
+    """Train what does not stand yet, showing progress on stderr; returns what metrics.json says, head by head."""
+    products = pick_heads(plan, names)
+    pending = [product for product in products if receipts.standing(store, product, plan.whole) is None]
+    with contextlib.ExitStack() as stack:
+        if pending and workers > 1:
+            stack.enter_context(runner.cluster(address=address, workers=workers))
+        report = stack.enter_context(_showing())
+        for product in products:
+            fit(product, plan.whole, store, feature_units=plan.units, workers=workers, report=report)
+    return {product.path: json.loads(store.read(f"{product.path}/metrics.json")) for product in products}
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """A row for each model: its accuracies beside chance and the majority class."""
+    table = new_table()
+    for path, metrics in results.items():
+        split = metrics["evaluated_on"]
+        for name, model in metrics["models"].items():
+            add_result(table, path, name, split, model["splits"][split], chance=metrics["chance"])
+    return table
+
+
+def new_table() -> Table:
+    """An empty table for `add_result`."""
+    table = Table(title="heads", title_justify="left")
+    for column in ("head", "model", "on", "videos", "top-1", "top-5", "per class", "chance", "majority"):
+        table.add_column(column, justify="left" if column in ("head", "model", "on") else "right")
+    return table
+
+
+def add_result(table: Table, path: str, model: str, split: str, result: dict[str, Any], *, chance: float) -> None:
+    """Add one model's numbers on one split."""
+    shares = [result["top1"], result["top5"], result["mean_class_accuracy"], chance, result["majority"]]
+    table.add_row(path, model, split, str(result["videos"]), *(f"{100 * share:.1f} %" for share in shares))
+
+
+# ---------------------------------------------------------------- Ray Train
+
+
+def fit(
+    product: Product,
+    unit: Unit,
+    store: Store,
+    *,
+    feature_units: Sequence[Unit],
+    workers: int = 1,
+    report: Report = lambda news: None,
+) -> Receipt:
+    """Train one head under Ray Train: in this process for one worker, else on the Ray that this process is part of.
+
+    Data parallel: each worker holds all features and takes its share of each batch; the first one evaluates and
+    writes. Raises ReelmillError as `train_head` does, and when workers died too often.
+    """
+    scratch = f"{product.path}/{RAY_FOLDER}"
+    store.delete_folder(scratch)  # of a killed run; resuming goes by our own checkpoint
+    filesystem, root = resolve(store.uri)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode
+    with contextlib.ExitStack() as stack:
+        if workers > 1:
+            report = stack.enter_context(_board(report))
+        trainer = TorchTrainer(
+            _loop(product, unit, store, feature_units=feature_units, workers=workers, report=report),
+            scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0),  # 0: here, without a cluster
+            run_config=RunConfig(
+                name="train",
+                storage_path=f"{root}/{scratch}",
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=RESTARTS_ALLOWED if workers > 1 else 0),
+            ),
+        )
+        try:
+            finished: Any = trainer.fit()
+        except TrainingFailedError as error:
+            raise ReelmillError(f"{product.path}: {_why(error)}; the same command goes on from there") from None
+    store.delete_folder(scratch)
+    receipts.sweep(store, product.path)
+    if isinstance(finished.return_value, str):
+        raise ReelmillError(finished.return_value)
+    return cast(Receipt, finished.return_value)
+
+
+def _loop(
+    product: Product, unit: Unit, store: Store, *, feature_units: Sequence[Unit], workers: int, report: Report
+) -> Any:
+    """What each worker runs: () -> the receipt, or the sentence of a ReelmillError."""
+
+    def loop() -> Receipt | str:
+        context = ray.train.get_context()
+        worker = Worker(context.get_world_rank(), context.get_world_size()) if workers > 1 else Worker()
+        try:
+            return train_head(
+                product,
+                unit,
+                store,
+                feature_units=feature_units,
+                report=report if worker.is_first else lambda news: None,
+                worker=worker,
+                threads=max(1, num_cores() // workers),
+            )
+        except ReelmillError as error:
+            return str(error)  # the same on every worker: raised, Ray Train would only try it again
+
+    return loop
+
+
+def _why(error: TrainingFailedError) -> str:
+    """The last line of the first worker's error, or of the error itself."""
+    failures = getattr(error, "worker_failures", {})
+    cause = next(iter(failures.values()), error)
+    return f"training failed ({str(cause).strip().splitlines()[-1]})"
+
+
+# ---------------------------------------------------------------- progress
+
+
+class Board:
+    """Takes the first worker's news; the driver empties it twice a second."""
+
+    def __init__(self) -> None:
+        self._news: list[EpochReport] = []
+
+    def add(self, news: EpochReport) -> None:
+        self._news.append(news)
+
+    def take(self) -> list[EpochReport]:
+        news, self._news = self._news, []
+        return news
+
+
+_Board: Any = ray.remote(num_cpus=0)(Board)
+
+
+@contextlib.contextmanager
+def _board(report: Report) -> Iterator[Report]:
+    """Gives a report for workers elsewhere; what they report reaches `report` here."""
+    board: Any = _Board.remote()
+    stop = threading.Event()
+
+    def take() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):  # progress is a courtesy; the checkpoints are the truth
+            for news in ray.get(board.take.remote(), timeout=30):
+                report(news)
+
+    def poll() -> None:
+        while not stop.wait(POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, name="reelmill-epochs", daemon=True)
+    thread.start()
+    try:
+        yield lambda news: board.add.remote(news)
+    finally:
+        stop.set()
+        thread.join()
+        take()
+
+
+@contextlib.contextmanager
+def _showing() -> Iterator[Report]:
+    """Shows epochs on stderr: one line that changes on a terminal, now and then a line elsewhere."""
+    console = Console(stderr=True, highlight=False)
+    last_s = -LINE_EVERY_S
+    with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
+
+        def show(news: EpochReport) -> None:
+            nonlocal last_s
+            text = _epoch_text(news)
+            if status is not None:
+                status.update(text)
+            elif time.monotonic() - last_s >= LINE_EVERY_S:
+                last_s = time.monotonic()
+                console.print(text, markup=False, soft_wrap=True)
+
+        yield show
+
+
+def _epoch_text(news: EpochReport) -> str:
+    line = news.line
+    return (
+        f"{news.product} {news.model}: epoch {line.epoch}/{news.epochs}, training loss {line.train_loss:.4f}, "
+        f"validation loss {line.val_loss:.4f}, top-1 {100 * line.val_top1:.1f} %{', best' if news.is_best else ''}, "
+        f"{news.videos_per_s:.0f} videos/s"
+    )
+
+
+if __name__ == "__main__":
+    run_verb(main)
