@@ -52,6 +52,12 @@ class IndexReport:
     num_ignored: int
     num_unused: int
 
+    def __str__(self) -> str:
+        parts = [f"{self.num_rows} videos", f"{self.num_labels} labels"]
+        parts += [f"{count} {split}" for split, count in self.splits.items() if split != "none"]
+        parts += [f"{count} × {kind}" for kind, count in self.issue_counts.items()]
+        return ", ".join(parts)
+
     @property
     def issue_counts(self) -> dict[str, int]:
         return count_issues(self.issues)

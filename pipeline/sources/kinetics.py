@@ -60,9 +60,12 @@ def index_kinetics(source: KineticsSource, scan: Scan, issues: Issues) -> Rows:
         except ValueError as error:
             issues.add("malformed_row", text, str(error), line=line)
             continue
-        earlier = line_of_key.setdefault(row.key, line)
+        key = row.key
+        earlier = line_of_key.setdefault(key, line)
         if earlier != line:
-            issues.add("duplicate_row", row.key, f"line {earlier} has the same video and times", line=line)
+            issues.add(
+                "duplicate_row", key, f"line {earlier} has the same video and times; that one is kept", line=line
+            )
             continue
         label_ids = [labels.id(row.label)] if row.label is not None else []
         file, span_s = _find(files, row, source.layout)
@@ -76,7 +79,7 @@ def index_kinetics(source: KineticsSource, scan: Scan, issues: Issues) -> Rows:
             split=row.split,
             span_s=span_s,
             line=line,
-            value=row.key,
+            value=key,
             extras=[row.youtube_id],
         )
     rows.labels, rows.renumber = labels.sorted()

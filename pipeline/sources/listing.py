@@ -67,13 +67,16 @@ class Listing:
             self._progress(len(self.relative))
         return len(self.relative) - 1
 
-    def columns(self, indices: np.ndarray) -> dict[Literal["relative", "uri", "bytes", "etag"], pa.Array]:
+    def relative_paths(self, indices: np.ndarray) -> pa.Array:
+        """(N,) strings. indices: (N,) int64."""
+        return pa.array(self.relative, pa.string()).take(pa.array(indices))
+
+    def columns(self, indices: np.ndarray) -> dict[Literal["uri", "bytes", "etag"], pa.Array]:
         """Manifest columns of N files. indices: (N,) int64. bytes is int64, the others are strings."""
-        relative = pa.array(self.relative, pa.string()).take(pa.array(indices))
         sizes = pa.array(np.frombuffer(self._sizes, np.int64)[indices])
         mtimes_ns = pa.array(np.frombuffer(self._mtimes_ns, np.int64)[indices])
         etag = pc.binary_join_element_wise(sizes.cast(pa.string()), mtimes_ns.cast(pa.string()), "-")
-        return {"relative": relative, "uri": self._uris(relative), "bytes": sizes, "etag": etag}
+        return {"uri": self._uris(self.relative_paths(indices)), "bytes": sizes, "etag": etag}
 
     def _uris(self, relative: pa.Array) -> pa.Array:
         if self.is_local:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.sources.ids import video_ids
 from pipeline.sources.listing import Listing
@@ -104,29 +105,34 @@ class Rows:
 
     def table(self) -> pa.Table:
         """The manifest: MANIFEST_SCHEMA plus the extra columns, sorted by video_id."""
-        files = self.listing.columns(np.frombuffer(self._files, np.int64))
+        indices = np.frombuffer(self._files, np.int64)
         starts_s, ends_s = np.frombuffer(self._starts_s), np.frombuffer(self._ends_s)
-        labels, label_ids = self._label_columns()
-        splits = pa.array(_SPLITS, pa.string()).take(pa.array(np.frombuffer(self._splits, np.int8)))
+        ids = video_ids(self.listing.relative_paths(indices), starts_s, ends_s)
+        order = pc.sort_indices(ids)  # by bytes
+        files = self.listing.columns(indices[order])
+        split_codes = pa.array(np.frombuffer(self._splits, np.int8)).take(order)
+        labels, label_ids = self._label_columns(order)
         columns = [
-            video_ids(files["relative"], starts_s, ends_s),
+            ids.take(order),
             files["uri"],
-            splits,
+            pa.array(_SPLITS, pa.string()).take(split_codes),
             labels,
             label_ids,
-            pa.array(starts_s, from_pandas=True),  # NaN -> null
-            pa.array(ends_s, from_pandas=True),
+            pa.array(starts_s, from_pandas=True).take(order),  # NaN -> null
+            pa.array(ends_s, from_pandas=True).take(order),
             files["bytes"],
             files["etag"],
-            *(pa.array(extra, field.type) for field, extra in zip(self.extra_fields, self._extras, strict=True)),
         ]
+        for field, extra in zip(self.extra_fields, self._extras, strict=True):
+            columns.append(pa.array(extra, field.type).take(order))
         schema = pa.schema([*MANIFEST_SCHEMA, *self.extra_fields])
-        return pa.Table.from_arrays(columns, schema=schema).sort_by("video_id")
+        return pa.Table.from_arrays(columns, schema=schema)
 
-    def _label_columns(self) -> tuple[pa.Array, pa.Array]:
+    def _label_columns(self, order: pa.Array) -> tuple[pa.Array, pa.Array]:
         ids = np.frombuffer(self._label_ids, np.int32)
         if self.renumber is not None:
             ids = self.renumber[ids]
         stops = pa.array(np.frombuffer(self._label_stops, np.int32))
-        names = pa.array(self.labels, pa.string()).take(pa.array(ids))
-        return pa.ListArray.from_arrays(stops, names), pa.ListArray.from_arrays(stops, pa.array(ids))
+        label_ids = pa.ListArray.from_arrays(stops, pa.array(ids)).take(order)
+        names = pa.array(self.labels, pa.string()).take(label_ids.values)
+        return pa.ListArray.from_arrays(label_ids.offsets, names), label_ids
