@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -44,7 +43,7 @@ def _add_stream(
 
 def _yuv_frame(picture: np.ndarray) -> av.VideoFrame:
     # OpenCV's conversion is integer and the same with every SIMD width; swscale's is not
-    planes: np.ndarray[Any, np.dtype[np.uint8]] = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
+    planes = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)
     frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
     frame.color_range, frame.colorspace = 1, 5
     return frame

@@ -103,10 +103,8 @@ class Scene:
         return [copy for number in range(len(self.actors)) for copy in self._copies(number, frame)]
 
     def _copies(self, number: int, frame: int) -> list[Copy]:
-        actor = self.actors[number]
-        matrix, lap = actor.matrices[frame], actor.laps[frame]
-        centre = matrix[:, :2] @ np.full(2, (len(actor.patch) - 1) / 2) + matrix[:, 2]
-        outline = actor.outline @ matrix[:, :2].T + centre
+        matrix, lap = self.actors[number].matrices[frame], self.actors[number].laps[frame]
+        outline = self._outline(number, matrix)
         low, high = outline.min(axis=0), outline.max(axis=0)
         found = []
         for across in (-1, 0, 1):
@@ -118,6 +116,15 @@ class Scene:
                     where = (across - int(lap[0]), down - int(lap[1]))
                     found.append(Copy(number, where, moved, (float(x1), float(y1), float(x2), float(y2))))
         return found
+
+    def outline(self, copy: Copy) -> np.ndarray:
+        """A copy's whole outline, on screen or not; (K, 2) px."""
+        return self._outline(copy.actor, copy.matrix)
+
+    def _outline(self, number: int, matrix: np.ndarray) -> np.ndarray:
+        actor = self.actors[number]
+        centre = matrix[:, :2] @ np.full(2, (len(actor.patch) - 1) / 2) + matrix[:, 2]
+        return np.asarray(actor.outline @ matrix[:, :2].T + centre)
 
     def picture(self, frame: int) -> np.ndarray:
         """The frame; uint8 RGB (height_px, width_px, 3)."""

@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.synth.plan import Stretch
 from pipeline.synth.scene import Copy, Scene
 
-MIN_VISIBLE = 0.25  # share of its box that must be on screen; of an actor split over all edges one piece always has it
+MIN_VISIBLE = 0.2  # share of its whole box that must be on screen; of an actor split in four, one piece has a quarter
+
+Box = tuple[float, float, float, float]  # x, y, width, height in px
+Piece = tuple[int, tuple[int, int]]  # an actor and which of its copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +29,20 @@ class Tube:
     person_id: int  # unique in the video
     start_frame: int
     end_frame: int
-    boxes_xywh: tuple[tuple[float, float, float, float], ...]
+    boxes_xywh: tuple[Box, ...]
 
 
 def scene_tubes(scene: Scene) -> list[Tube]:
     """The tubes of every labelled stretch of a video, in order of time, actor and position."""
-    person_ids: dict[tuple[int, tuple[int, int]], int] = {}
+    person_ids: dict[Piece, int] = {}
     return [tube for stretch in scene.plan.stretches for tube in _stretch_tubes(scene, stretch, person_ids)]
 
 
-def _stretch_tubes(
-    scene: Scene, stretch: Stretch, person_ids: dict[tuple[int, tuple[int, int]], int]
-) -> Iterator[Tube]:
-    runs: dict[tuple[int, tuple[int, int]], list[list[tuple[int, tuple[float, float, float, float]]]]] = {}
+def _stretch_tubes(scene: Scene, stretch: Stretch, person_ids: dict[Piece, int]) -> Iterator[Tube]:
+    runs: dict[Piece, list[list[tuple[int, Box]]]] = {}
     for frame in range(stretch.start_frame, stretch.end_frame):
         for copy in scene.copies(frame):
-            box = visible_box(copy, width_px=scene.spec.width_px, height_px=scene.spec.height_px)
-            if box is None or stretch.actor not in (None, copy.actor):
+            if stretch.actor not in (None, copy.actor) or (box := visible_box(scene, copy)) is None:
                 continue
             pieces = runs.setdefault((copy.actor, copy.lap), [])
             if not pieces or pieces[-1][-1][0] != frame - 1:
@@ -53,13 +55,36 @@ def _stretch_tubes(
             yield Tube(stretch.label, person_id, piece[0][0], piece[-1][0] + 1, boxes)
 
 
-def visible_box(copy: Copy, *, width_px: int, height_px: int) -> tuple[float, float, float, float] | None:
-    """The part of a copy's box inside the frame as x, y, w, h; None where under `MIN_VISIBLE` of it is."""
+def visible_box(scene: Scene, copy: Copy) -> Box | None:
+    """The box of the part inside the frame as x, y, w, h; None where under `MIN_VISIBLE` of the whole box is inside."""
+    frame = np.array([scene.spec.width_px, scene.spec.height_px], dtype=np.float64)
     x1, y1, x2, y2 = (edge + 0.5 for edge in copy.bounds)  # from pixel centres to pixel edges
-    left, top, right, bottom = max(0.0, x1), max(0.0, y1), min(float(width_px), x2), min(float(height_px), y2)
-    if right <= left or bottom <= top or (right - left) * (bottom - top) < MIN_VISIBLE * (x2 - x1) * (y2 - y1):
+    low, high = np.array([x1, y1]), np.array([x2, y2])
+    inside = np.minimum(high, frame) - np.maximum(low, 0)
+    if inside.min() <= 0 or inside.prod() < MIN_VISIBLE * (high - low).prod():
         return None
-    return round(left, 2), round(top, 2), round(right - left, 2), round(bottom - top, 2)
+    if low.min() < 0 or (high > frame).any():
+        kept = clip_outline(scene.outline(copy) + 0.5, frame)
+        if len(kept) == 0:
+            return None
+        low, high = kept.min(axis=0), kept.max(axis=0)
+    x, y, width, height = (round(float(edge), 2) for edge in (*low, *(high - low)))
+    return x, y, width, height
+
+
+def clip_outline(points: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Ends of the parts of a closed outline's edges (K, 2) that are in [0, size]; (E, 2) (Liang and Barsky 1984)."""
+    step = np.roll(points, -1, axis=0) - points
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at_zero, at_size = -points / step, (size - points) / step  # share of the edge where it crosses
+    level = step == 0
+    within = (points >= 0) & (points <= size)
+    enter = np.where(level, np.where(within, -np.inf, np.inf), np.minimum(at_zero, at_size)).max(axis=1)
+    leave = np.where(level, np.where(within, np.inf, -np.inf), np.maximum(at_zero, at_size)).min(axis=1)
+    first, last = np.maximum(enter, 0), np.minimum(leave, 1)
+    kept = first < last
+    ends = [points[kept] + share[kept, None] * step[kept] for share in (first, last)]
+    return np.clip(np.concatenate(ends), 0, size)
 
 
 def tubes_json(scene: Scene, *, video: str) -> dict[str, Any]:
