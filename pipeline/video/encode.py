@@ -23,6 +23,10 @@ from schemas.errors import ReelmillError
 
 Encoding = Literal["jpeg", "mp4", "npy"]
 X264_PRESET = "medium"
+# Without it x264's fast macroblock-tree kernels round by where their buffers lie in memory: the same frames gave up
+# to nine different streams in one process. With it the stream also is the same on every CPU.
+X264_PARAMS = "cpu-independent=1"
+SMPTE170M = 6  # AVCOL_SPC_SMPTE170M: the BT.601 matrix
 
 
 def encode_frame(rgb: np.ndarray, spec: Clips) -> bytes | np.ndarray:
@@ -78,7 +82,7 @@ def describe(spec: Clips) -> dict[str, str | int]:
         return {
             "members": "mp4",
             "format": "H.264 yuv420p, BT.601 matrix, limited range",
-            "encoder": f"libx264 preset {X264_PRESET}, crf {spec.crf}, one thread",
+            "encoder": f"libx264 preset {X264_PRESET}, crf {spec.crf}, {X264_PARAMS}, one thread",
             "fps": str(_rate(spec)),
         }
     return {
@@ -107,7 +111,8 @@ def _decode_jpegs(members: Mapping[str, bytes]) -> np.ndarray:
         raise ValueError("no NNN.jpg among its members")
     frames = []
     for name in sorted(names, key=lambda name: int(name[:-4])):  # 1000.jpg comes after 999.jpg
-        bgr = cv2.imdecode(np.frombuffer(members[name], np.uint8), cv2.IMREAD_COLOR)
+        data = np.frombuffer(members[name], np.uint8)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
         if bgr is None:
             raise ValueError(f"{name} is no picture")
         frames.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
@@ -138,13 +143,14 @@ def _encode_mp4(pixels: np.ndarray, spec: Clips) -> bytes:
     rate = _rate(spec)
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(spec.crf), "preset": X264_PRESET})
+        options = {"crf": str(spec.crf), "preset": X264_PRESET, "x264-params": X264_PARAMS}
+        stream = container.add_stream("libx264", rate=rate, options=options)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.time_base = 1 / rate
         context.thread_count = 1
         context.flags |= Flags.bitexact
-        context.colorspace = Colorspace.ITU601
+        context.colorspace = SMPTE170M
         context.color_range = ColorRange.MPEG
         reformatter = VideoReformatter()
         for index, rgb in enumerate(pixels):
