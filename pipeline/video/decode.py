@@ -135,17 +135,22 @@ def _needed(timeline: Timeline, clipper: _Clipper[T]) -> npt.NDArray[np.int64]:
 def _losses(
     timeline: Timeline, everything: AllFrames, num_segments_outside: int, clipper: _Clipper[T]
 ) -> Iterator[tuple[str, str]]:
-    lost = f"; {clipper.num_lost} clips at the end are short or missing" if clipper.num_lost else ""
+    ends_s, missing = float(timeline.end_s), ""
+    # a frame's worth of doubt: containers without timestamps say only so exactly when the last frame ends
+    if clipper.num_lost and clipper.end_s < timeline.end_s - timeline.interval * timeline.time_base:
+        ends_s, missing = float(clipper.end_s), f", and {clipper.num_lost} clips at the end are short or missing"
     if timeline.is_cut:
-        yield "truncated", f"the file ends early, and clips stop at {float(timeline.end_s):.3f} s{lost}; fetch it again"
+        yield "truncated", f"the file ends early: its frames stop at {ends_s:.3f} s{missing}; fetch it again"
+    num_late = max(timeline.num_late, everything.num_late)
+    if num_late:
+        what = f"timestamps run back, and {num_late} frames that lie before ones already shown are left out"
+        yield "clock_runs_back", f"{what}; split the file where its clock starts again, or re-encode it with ffmpeg"
     num_errors = everything.num_errors + timeline.num_damaged
     if num_errors:
-        yield "decode_errors", f"{num_errors} damaged packets or frames; the last good frame stands in for each{lost}"
-    if lost:
-        yield "decode_errors", f"the decoder gives no frame after {float(clipper.end_s):.3f} s{lost}"
-    if everything.num_late:
-        what = f"{everything.num_late} frames have times before those of frames already shown, and were left out"
-        yield "clock_runs_back", f"{what}; ffmpeg -i IN -c copy -fflags +genpts OUT may mend the file"
+        what = f"{num_errors} packets or frames are damaged, and the last good frame stands in for each"
+        yield "decode_errors", f"{what}{missing}; fetch the file again"
+    elif missing:
+        yield "decode_errors", f"the decoder gives no frame after {ends_s:.3f} s{missing}; fetch the file again"
     if num_segments_outside:
         yield "segments_outside", f"{num_segments_outside} of the row's segments lie outside the video"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -34,7 +35,6 @@ class VideoInfo:
     rotation_deg: int  # counter-clockwise turn that stands the stored picture upright: -90, 0, 90, 180 …
     pixel_format: str  # such as "yuv420p"
     time_base: Fraction  # seconds per tick of the presentation clock
-    first_frame_s: float | None  # timestamp of the first frame, where the file states one
     rate: Fraction | None  # frames per second, on average, as the header has it: a hint, not a fact
 
 
@@ -45,7 +45,7 @@ def probe(source: str | BinaryIO) -> VideoInfo:
     no_frames.
     """
     with open_video(source) as (container, stream):
-        frame = next((f for p in packets(container, stream) for f in _quietly(stream, p)), None)
+        frame = next((f for p in chain(packets(container, stream), [None]) for f in _good_frames(stream, p)), None)
         if frame is None:
             raise no_frames()
         turned = frame.rotation % 180 != 0
@@ -58,7 +58,6 @@ def probe(source: str | BinaryIO) -> VideoInfo:
             rotation_deg=frame.rotation,
             pixel_format=frame.format.name,
             time_base=stream.time_base,
-            first_frame_s=None if frame.pts is None else float(frame.pts * stream.time_base),
             rate=stream.average_rate,
         )
 
@@ -99,13 +98,12 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
             yield None
 
 
-def _quietly(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-    """The good frames that `packet` brings; damage brings none."""
+def _good_frames(stream: VideoStream, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    """The undamaged frames that `packet`, or with None the decoder's end, brings."""
     try:
-        frames = stream.codec_context.decode(packet) if packet is not None else []
+        return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
     except av.error.FFmpegError:
         return []
-    return [frame for frame in frames if not frame.is_corrupt]
 
 
 def _open(source: str | BinaryIO) -> InputContainer:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from av.packet import PktSideDataT  # exists for type checkers only
 
 # Containers that store a presentation time with each frame. In others libavformat makes them up from the order.
-STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv", "asf", "ogg", "nut", "ivf"}
+# (ASF stores the time of sending, which is a dts.)
+STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv", "ogg", "nut", "ivf", "gif"}
 # The decoder must confirm so many frames before their packets' timestamps are believed: enough for one B-frame pattern
 NUM_CONFIRMED = 4
 # Packets that change the decoder for those that follow can't be passed over
@@ -60,6 +61,7 @@ class Timeline:
     has_pts: bool  # the container stores presentation times
     is_cut: bool  # the file ends before the length that it states
     num_damaged: int  # packets that the demuxer knows to be damaged, and places it couldn't read
+    num_late: int  # packets whose decoding time lies before that of one stored earlier: the clock runs back
 
     @property
     def begin_s(self) -> Fraction:
@@ -200,7 +202,12 @@ def _timeline(
         has_pts=has_pts or is_trusted,
         is_cut=cut,
         num_damaged=seen.num_damaged,
+        num_late=_num_late(dts[dts != NONE]),
     )
+
+
+def _num_late(dts: npt.NDArray[np.int64]) -> int:
+    return int((dts[1:] < np.maximum.accumulate(dts)[:-1]).sum()) if len(dts) else 0
 
 
 def _end(
