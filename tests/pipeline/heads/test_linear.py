@@ -1,0 +1,43 @@
+"""The linear probe: clip scores averaged over a video, blind to order."""
+
+import torch
+import torch.nn.functional as F
+
+from pipeline.heads import SequenceHead, build
+from schemas.config import LinearHead
+
+
+def make() -> SequenceHead:
+    return build(LinearHead(kind="linear", features=("c3d",)), dim=4, num_classes=3, seed=1)
+
+
+def test_it_classifies_the_mean_over_the_clips() -> None:
+    head = make()
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    weight, bias = head.get_parameter("classify.weight"), head.get_parameter("classify.bias")
+    by_hand = torch.stack([x[0].mean(dim=0), x[1, 0]]) @ weight.T + bias
+    scores = head(x, mask)
+    torch.testing.assert_close(head.decode(scores, mask), F.softmax(by_hand, dim=1))
+    labels = torch.tensor([2, 0])
+    torch.testing.assert_close(head.loss(scores, labels, mask), F.cross_entropy(by_hand, labels, reduction="none"))
+
+
+def test_padding_contents_change_nothing_to_the_last_bit() -> None:
+    head = make()
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    clean = head.decode(head(x, mask), mask)
+    x[1, 1:] = float("nan")
+    scores = head(x, mask)
+    assert torch.equal(head.decode(scores, mask), clean)
+    head.loss(scores, torch.tensor([0, 1]), mask).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
+
+
+def test_order_does_not_matter() -> None:
+    head = make()
+    x = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    forward, backward = (head.decode(head(clips, mask), mask) for clips in (x, x.flip(1)))
+    torch.testing.assert_close(forward, backward)

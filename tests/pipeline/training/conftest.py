@@ -1,0 +1,146 @@
+"""A small dataset on disk: a manifest and feature products, committed as the real stages commit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import receipts
+from pipeline.graph import Product, Unit, digest
+from pipeline.store import Store
+from pipeline.units import plan_units, read_manifest, write_manifest
+from schemas.features import feature_schema
+from schemas.ledger import LedgerRow
+from schemas.manifest import MANIFEST_SCHEMA
+
+NAMES = ("jump", "run", "swim", "wave")
+
+
+@dataclass
+class Video:
+    video_id: str
+    label_ids: tuple[int, ...]
+    clips: np.ndarray  # (T, D)
+    split: str | None = None
+    status: str = "ok"  # of its features
+    start_s: float = 0.0
+    step_s: float = 3.2
+
+
+@dataclass
+class Dataset:
+    """A dataset folder with one or more feature products."""
+
+    root: Path
+    features: dict[str, Product] = field(default_factory=dict)
+    videos_per_unit: int = 8
+
+    @property
+    def store(self) -> Store:
+        return Store(str(self.root))
+
+    @property
+    def units(self) -> list[Unit]:
+        return plan_units(read_manifest(self.store), self.videos_per_unit)
+
+    @property
+    def whole(self) -> Unit:
+        rows = sum(unit.num_rows for unit in self.units)
+        return Unit(index=0, start_row=0, num_rows=rows, rows_sha256=digest([u.rows_sha256 for u in self.units]))
+
+    def write(self, videos: Sequence[Video], *, name: str = "c3d", manifest: bool = True) -> None:
+        """Write the manifest and one feature product."""
+        if manifest:
+            rows = [
+                {
+                    "video_id": video.video_id,
+                    "uri": f"/videos/{video.video_id}.mp4",
+                    "split": video.split,
+                    "labels": [NAMES[label_id] for label_id in video.label_ids],
+                    "label_ids": list(video.label_ids),
+                }
+                for video in videos
+            ]
+            write_manifest(self.store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
+        product = Product(kind="features", name=name, settings={"name": name}, upstream={}, code_version=1)
+        self.features[name] = product
+        for unit in self.units:
+            self._write_unit(product, unit, videos[unit.start_row : unit.start_row + unit.num_rows])
+
+    def _write_unit(self, product: Product, unit: Unit, videos: Sequence[Video]) -> None:
+        rows: list[dict[str, Any]] = []
+        ledger = []
+        for video in videos:
+            num_clips = len(video.clips) if video.status in ("ok", "partial") else 0
+            for index in range(num_clips):
+                start_s = video.start_s + index * video.step_s
+                rows.append(
+                    {
+                        "video_id": video.video_id,
+                        "clip_id": f"{video.video_id}_{index:03d}",
+                        "view": "center",
+                        "start_s": start_s,
+                        "center_s": start_s + 1.6,
+                        "end_s": start_s + 3.2,
+                        "label_ids": list(video.label_ids),
+                        "embedding": video.clips[index].tolist(),
+                    }
+                )
+            reason = "" if video.status == "ok" else "truncated"
+            uri = f"/videos/{video.video_id}.mp4"
+            ledger.append(LedgerRow(video.video_id, uri, video.status, reason, reason, num_clips))  # type: ignore[arg-type]
+        rows.reverse()  # readers must order the clips themselves
+        with receipts.begin(self.store, product, unit) as writer:
+            schema = feature_schema(videos[0].clips.shape[1], "{}")
+            writer.table(f"part-{unit.index:06d}.parquet", pa.Table.from_pylist(rows, schema=schema))
+            writer.commit(ledger, items=len(rows))
+
+    def head(self, name: str = "actions", **settings: Any) -> Product:
+        """A head on all feature products."""
+        values = {
+            "kind": "lstm",
+            "features": list(self.features),
+            "hidden": 16,
+            "epochs": 6,
+            "batch_size": 8,
+        } | settings
+        if values["kind"] == "linear":
+            del values["hidden"]
+        upstream = {product.path: product.fingerprint for product in self.features.values()}
+        return Product(kind="heads", name=name, settings=values, upstream=upstream, code_version=1)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return Dataset(tmp_path / "data")
+
+
+def order_task(num_videos: int, *, dim: int = 8, seed: int = 0, splits: Sequence[str | None] = (None,)) -> list[Video]:
+    """Two classes with the same clips in opposite order: which comes first is all that tells them apart."""
+    random = np.random.default_rng(seed)
+    first, second = random.normal(size=(2, dim))
+    videos = []
+    for index in range(num_videos):
+        label_id = index % 2
+        half = int(random.integers(1, 5))
+        clips = np.repeat([first, second] if label_id == 0 else [second, first], half, axis=0)
+        clips = clips + random.normal(scale=0.3, size=clips.shape)
+        split = splits[index // 2 % len(splits)]
+        videos.append(Video(f"video-{index:04d}", (label_id,), clips.astype(np.float32), split))
+    return videos
+
+
+@pytest.fixture
+def make_order_task() -> Callable[..., list[Video]]:
+    return order_task
+
+
+@pytest.fixture
+def video() -> type[Video]:
+    return Video
