@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from pipeline import runner
 from pipeline.survey import ProductState
+from schemas.ledger import STATUSES
 
 PLAIN_LINE_EVERY_S = 15.0
 
@@ -68,6 +71,18 @@ class RunDisplay:
             failed = f", {task.fields['failed']} failed" if task.fields["failed"] else ""
             parts.append(f"{task.description} {task.completed:.0f}/{task.total:.0f} ({rate:.2f}/s{eta}{failed})")
         return "  ".join(parts)
+
+
+def products_table(title: str, states: Sequence[ProductState]) -> Table:
+    """A row for each product: how much of it stands, and what became of its rows."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    for column in ("product", "units", *STATUSES, "items", "MB"):
+        table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
+    for state in states:
+        units = f"{len(state.standing)}/{state.num_units}" + (f" ({state.num_stale} stale)" if state.num_stale else "")
+        counts = [str(state.rows[status]) for status in STATUSES]
+        table.add_row(state.path, units, *counts, str(state.items), f"{state.bytes / 1e6:.1f}")
+    return table
 
 
 @contextmanager

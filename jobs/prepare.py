@@ -46,7 +46,7 @@ def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features
 def prepare(config: Config) -> Prepared:
     """Make the manifest where it is missing or of another source, plan, and sweep what killed runs left."""
     store = Store(config.dataset)
-    if manifest_source(store) != source_json(config.source):
+    if manifest_source(store) != source_json(config.source).decode():
         report = build_manifest(store, config.source)
         Console(stderr=True, highlight=False).print(f"indexed {report}")
     plan = plan_config(config, store)

@@ -10,19 +10,20 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from jobs.display import run_display
+from jobs.display import products_table, run_display
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.prepare import Prepared, prepare
-from jobs.train import train_heads
-from pipeline import receipts, runner
+from jobs.train import results_table, train_heads
+from pipeline import pictures, receipts, runner
 from pipeline.config import load_config
 from pipeline.survey import ProductState, failed_rows, survey
+from pipeline.units import read_labels
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
 
 FAILED_ROWS_SHOWN = 10
+PREVIEW_FILE = "_preview.png"
 
 
 def main(
@@ -45,6 +46,7 @@ def main(
     errors = _make_products(prepared, address=address, workers=workers)
     if errors:
         raise ReelmillError(_explain(errors))
+    _draw_previews(prepared)
     metrics = train_heads(prepared.plan, prepared.store)
     states = survey(prepared.store, prepared.plan)
     _check_accounts(states)
@@ -109,6 +111,18 @@ def _explain(errors: Sequence[runner.UnitError]) -> str:
     return "\n".join([*lines, "What was finished is kept; the same command goes on from there."])
 
 
+def _draw_previews(prepared: Prepared) -> None:
+    """A contact sheet beside each clips product, so that a person sees what was sampled."""
+    labels = read_labels(prepared.store)
+    for product in prepared.plan.products:
+        if product.kind == "clips":
+            sheet = pictures.contact_sheet(prepared.store, product.path, labels=labels)
+            path = f"{product.path}/{PREVIEW_FILE}"
+            if sheet is not None and prepared.store.read_or_none(path) != sheet:
+                prepared.store.put(path, sheet)
+                receipts.sweep(prepared.store, product.path)
+
+
 def _retract_failed(prepared: Prepared) -> None:
     """Take back every unit with a failed row, so that this run makes it again."""
     for state in survey(prepared.store, prepared.plan):
@@ -148,20 +162,13 @@ def _print_summary(
     config: Config, states: Sequence[ProductState], failed: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
     console = Console(highlight=False)
-    table = Table(title=config.dataset, title_justify="left")
-    for column in ("product", "ok", "partial", "failed", "filtered", "items", "MB"):
-        table.add_column(column, justify="left" if column == "product" else "right")
-    for state in states:
-        rows = state.rows
-        counts = [str(rows[status]) for status in ("ok", "partial", "failed", "filtered")]
-        table.add_row(state.path, *counts, str(state.items), f"{state.bytes / 1e6:.1f}")
-    console.print(table)
+    console.print(products_table(config.dataset, states))
     for video_id, (product, row) in sorted(failed.items())[:FAILED_ROWS_SHOWN]:
         console.print(f"  failed in {product}: {video_id}: {row.message}", markup=False)
     if len(failed) > FAILED_ROWS_SHOWN:
         console.print(f"  … and {len(failed) - FAILED_ROWS_SHOWN} more; `reelmill status` lists them all")
-    for name, scores in metrics.items():
-        console.print(f"{name}: {scores}", markup=False)
+    if metrics:
+        console.print(results_table(metrics))
 
 
 if __name__ == "__main__":

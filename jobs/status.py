@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from jobs.display import products_table
 from jobs.entry import run_verb
 from jobs.prepare import plan_config, stored_plan
 from pipeline.config import load_config
@@ -62,15 +62,7 @@ def _rows(lost: dict[str, tuple[str, LedgerRow]]) -> list[dict[str, str]]:
 
 def _print(store: Store, states: list[ProductState], lost: dict[str, tuple[str, LedgerRow]], *, every: bool) -> None:
     console = Console(highlight=False)
-    table = Table(title=store.uri, title_justify="left")
-    for column in ("product", "units done", "stale", *STATUSES, "rows", "items", "MB"):
-        table.add_column(column, justify="left" if column == "product" else "right")
-    for state in states:
-        counts = [str(state.rows[status]) for status in STATUSES]
-        done = f"{len(state.standing)}/{state.num_units}"
-        size = f"{state.bytes / 1e6:.1f}"
-        table.add_row(state.path, done, str(state.num_stale), *counts, str(state.num_rows), str(state.items), size)
-    console.print(table)
+    console.print(products_table(store.uri, states))
     for number, (video_id, (product, row)) in enumerate(sorted(lost.items())):
         if number == 10 and not every:
             console.print(f"… and {len(lost) - number} more: --failed lists them all")

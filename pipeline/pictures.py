@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import cast
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from pipeline import receipts
 from pipeline.shards import read_shard
 from pipeline.store import Store
-from pipeline.video.encode import decode_frames
+from pipeline.video.encode import Encoding, decode_frames
 
 CELL_HEIGHT_PX = 96
 LABEL_HEIGHT_PX = 18
@@ -26,7 +27,7 @@ def contact_sheet(
 
     The clips are taken from units spread evenly over the product. None where it holds no clip.
     """
-    encoding = str(receipts.read_card(store, product).settings["encoding"])
+    encoding = cast(Encoding, receipts.read_card(store, product).settings["encoding"])
     rows = [_row(members, encoding, labels, num_frames) for members in _spread_samples(store, product, num_clips)]
     if not rows:
         return None
@@ -56,7 +57,7 @@ def _spread_samples(store: Store, product: str, count: int) -> list[dict[str, by
     return samples[:count]
 
 
-def _row(members: dict[str, bytes], encoding: str, labels: Sequence[str], num_frames: int) -> np.ndarray:
+def _row(members: dict[str, bytes], encoding: Encoding, labels: Sequence[str], num_frames: int) -> np.ndarray:
     """One clip as a (CELL_HEIGHT + LABEL_HEIGHT, W, 3) BGR strip."""
     about = json.loads(members["json"])
     frames = decode_frames(members, encoding)

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -56,6 +57,7 @@ class UnitError:
 def cluster(*, address: str | None = None, workers: int | None = None) -> Iterator[None]:
     """Connect to a cluster, or start a quiet local Ray for the time of the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors set off a warning of Ray's core
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps CUDA devices visible to CPU tasks
     try:
         if address:
@@ -77,6 +79,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
     context.execution_options.preserve_order = False
     context.max_errored_blocks = CRASHED_UNITS_ALLOWED
     context.execution_no_progress_timeout_s = -1  # a unit of long videos may take hours; decoders have their limits
+    warnings.filterwarnings("ignore", message=".*ray_remote_args")  # max_retries has no named form yet
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

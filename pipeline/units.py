@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from schemas.errors import ReelmillError
 from schemas.manifest import VideoRow
 
 MANIFEST = "manifest.parquet"
+LABELS = "labels.json"  # beside the manifest: the label names, by label id
 SOURCE_KEY = b"reelmill.source"  # in the manifest's schema metadata
 ROWS_PER_GROUP = 8192  # a worker that needs one unit reads one or two row groups, not the whole manifest
 
@@ -34,6 +36,12 @@ def read_manifest(store: Store, columns: list[str] | None = None) -> pa.Table:
             return pq.read_table(file, columns=columns)
     except FileNotFoundError:
         raise ReelmillError(f"{store.uri}: no manifest here; make one with `reelmill index`") from None
+
+
+def read_labels(store: Store) -> list[str]:
+    """The label names by label id; empty where there is no list."""
+    data = store.read_or_none(LABELS)
+    return json.loads(data) if data is not None else []
 
 
 def manifest_source(store: Store) -> str | None:
