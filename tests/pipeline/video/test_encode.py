@@ -51,7 +51,7 @@ def test_jpeg_members_are_pictures_as_others_read_them():
     assert list(members) == [f"{index:03d}.jpg" for index in range(6)]
     with av.open(BytesIO(members["002.jpg"]), format="mjpeg") as container:  # libavcodec, not cv2
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(picture.astype(int) - clip[2]).max() <= 8
+    assert np.abs(picture.astype(int) - clip[2]).mean() < 2
 
 
 def test_jpeg_quality_reaches_the_encoder():
