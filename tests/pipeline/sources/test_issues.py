@@ -1,0 +1,34 @@
+from pipeline.sources.issues import ISSUE_SCHEMA, Issues
+
+
+def test_order_is_by_kind_line_and_value_whatever_came_first() -> None:
+    entries = [("row_without_file", "b", 10), ("row_without_file", "a", 9), ("file_without_row", "z", None)]
+    entries += [("file_without_row", "y", None), ("row_without_file", "c", 9)]
+    tables = []
+    for order in (entries, entries[::-1]):
+        issues = Issues()
+        for kind, value, line in order:
+            issues.add(kind, value, "why", line=line)
+        tables.append(issues.table())
+    assert tables[0] == tables[1]
+    assert tables[0].schema == ISSUE_SCHEMA
+    found = [(row["kind"], row["line"], row["value"]) for row in tables[0].to_pylist()]
+    assert found == [
+        ("file_without_row", None, "y"),
+        ("file_without_row", None, "z"),
+        ("row_without_file", 9, "a"),
+        ("row_without_file", 9, "c"),
+        ("row_without_file", 10, "b"),
+    ]
+
+
+def test_no_issue_is_an_empty_table() -> None:
+    assert Issues().table() == ISSUE_SCHEMA.empty_table()
+
+
+def test_values_are_short_and_printable() -> None:
+    issues = Issues()
+    issues.add("malformed_row", "x" * 10_000, "bad \udcff")
+    (row,) = issues.table().to_pylist()
+    assert len(row["value"]) == 300
+    assert row["detail"] == r"bad \udcff"
