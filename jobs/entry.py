@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -36,11 +35,6 @@ def run_app(app: typer.Typer) -> NoReturn:
         _fail("interrupted; what was finished is kept, and the same command goes on from here", EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(EXIT_ERROR)  # the reader of our output went away
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        where = f" while writing {error.filename}" if error.filename else ""
-        _fail(f"no space left on the disk{where}; free some and run the same command again", EXIT_ERROR)
     sys.exit(0)
 
 

@@ -7,7 +7,6 @@ chained, so units flow through them as a pipeline: unit 7 is decoded while the f
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
@@ -25,7 +24,7 @@ from pipeline.graph import Plan, Product, Unit
 from pipeline.stages import Stage, card_of, stage_module
 from pipeline.store import Store
 from schemas.config import Limits
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.receipt import Receipt
 
 Row = dict[str, Any]  # a unit's fields, and `error` and `fatal`
@@ -192,9 +191,7 @@ def _advance(row: Row, product: Product, store: Store, stage: Stage, tally: Any)
 def _explain(error: Exception) -> tuple[str, bool]:
     """What to tell the user, and whether going on is pointless."""
     if isinstance(error, ReelmillError):
-        return str(error), False
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return f"{error.strerror or error} (writing {error.filename or 'the dataset'})", True
+        return str(error), isinstance(error, StorageError)
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"at {place.filename}:{place.lineno}; this is a bug, please report it"
     return f"{type(error).__name__}: {error} ({where})", False

@@ -10,6 +10,8 @@ import hashlib
 import os
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -17,7 +19,7 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import StorageError, UsageError
 from schemas.receipt import FileEntry
 
 TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
@@ -116,18 +118,33 @@ class Store:
                 sink.write(chunk)
 
 
+@contextmanager
+def _writing(where: str) -> Iterator[None]:
+    """Turn what the storage says into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        what = (error.strerror or str(error)).lower()
+        raise StorageError(
+            f"{where}: can't write here ({what}); make room or check the path and its permissions, "
+            "then run the same command again"
+        ) from error
+
+
 class _HashingFile:
     """A write-only file that hashes what passes through it."""
 
-    def __init__(self, raw: BinaryIO) -> None:
+    def __init__(self, raw: BinaryIO, where: str) -> None:
         self.raw = raw
+        self.where = where
         self.sha256 = hashlib.sha256()
         self.bytes = 0
 
     def write(self, data: bytes) -> int:
         self.sha256.update(data)
         self.bytes += len(data)
-        return self.raw.write(data)
+        with _writing(self.where):
+            return self.raw.write(data)
 
     def tell(self) -> int:
         return self.bytes
@@ -161,32 +178,28 @@ class StagedFile:
             # the product folder's _tmp: the same disk, so that the rename is atomic
             product = PurePosixPath(relative).parts[:-1] if len(PurePosixPath(relative).parts) > 1 else ()
             folder = Path(store.path("/".join((*product[:2], TEMP_FOLDER))))
-            self._make_folder(folder)
-            self._make_folder(target.parent)
+            with _writing(store.path(relative)):
+                folder.mkdir(parents=True, exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
         else:
             folder = Path(tempfile.gettempdir())
         self._temporary = folder / f"{PurePosixPath(relative).name}.{uuid.uuid4().hex}"
-        self._raw = self._temporary.open("wb")  # closed by publish or by leaving the block
-        self._hashing = _HashingFile(self._raw)
+        with _writing(store.path(relative)):
+            self._raw = self._temporary.open("wb")  # closed by publish or by leaving the block
+        self._hashing = _HashingFile(self._raw, store.path(relative))
         self.file = cast(BinaryIO, self._hashing)
-
-    @staticmethod
-    def _make_folder(folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (PermissionError, NotADirectoryError, FileExistsError) as error:
-            raise ReelmillError(f"{folder}: can't create this folder ({error.strerror}); check the path") from None
 
     def publish(self) -> FileEntry:
         """Make the file visible under its name; returns its size and hash."""
-        self._raw.flush()
-        os.fsync(self._raw.fileno())
-        self._raw.close()
-        if self._store.is_local:
-            os.replace(self._temporary, self._store.path(self._relative))
-        else:
-            self._store.upload(self._temporary, self._relative)
-            self._temporary.unlink()
+        with _writing(self._store.path(self._relative)):
+            self._raw.flush()
+            os.fsync(self._raw.fileno())
+            self._raw.close()
+            if self._store.is_local:
+                os.replace(self._temporary, self._store.path(self._relative))
+            else:
+                self._store.upload(self._temporary, self._relative)
+                self._temporary.unlink()
         name = "/".join(PurePosixPath(self._relative).parts[2:]) or self._relative
         return FileEntry(path=name, bytes=self._hashing.bytes, sha256=self._hashing.sha256.hexdigest())
 
@@ -196,6 +209,6 @@ class StagedFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._raw.closed:
+        with suppress(OSError):  # a full disk may refuse the last buffered bytes; the file goes away anyway
             self._raw.close()
         self._temporary.unlink(missing_ok=True)

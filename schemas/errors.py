@@ -5,5 +5,9 @@ class ReelmillError(Exception):
     """The job cannot go on. The message is one sentence for the user; the exit status is 1."""
 
 
+class StorageError(ReelmillError):
+    """The dataset's storage can't be written: going on is pointless until that is mended. The exit status is 1."""
+
+
 class UsageError(ReelmillError):
     """The command or the config is wrong, and nothing was run. The exit status is 2."""

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pipeline.store import TEMP_FOLDER, Store
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import StorageError, UsageError
 
 
 def everything(folder) -> set[str]:
@@ -85,7 +85,7 @@ def test_a_bad_uri_is_a_sentence() -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ReelmillError, match="can't create this folder"):
+    with pytest.raises(StorageError, match="can't write here"):
         Store(str(tmp_path / "file" / "dataset")).put("x", b"1")
 
 
