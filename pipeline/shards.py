@@ -9,7 +9,8 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from typing import BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -34,6 +35,17 @@ class ShardWriter:
 
     def close(self) -> None:
         self._tar.close()
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:  # or tarfile, when it is collected, would write the end of the archive into a closed file, and complain
+            cast(Any, self._tar.fileobj).closed = True
 
 
 def read_shard(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, suppress
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from pipeline.video.guard import TRY_AGAIN, Decoder
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Limits
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import StorageError, UsageError
 from schemas.ledger import LedgerRow, Status
 from schemas.manifest import VideoRow
 from schemas.receipt import Receipt
@@ -43,22 +43,20 @@ SPOOL_BYTES = 64 << 20
 def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -> Receipt:
     """Make one unit: every video of it in manifest order.
 
-    What is wrong with a video becomes its ledger row. Raises ReelmillError where the storage fails.
+    What is wrong with a video becomes its ledger row. Raises StorageError where the output can't be written.
     """
     spec = Clips.model_validate(product.settings)
-    rows = unit_rows(store, unit)
     ledger: list[LedgerRow] = []
     index: list[dict[str, Any]] = []
-    with _storage_errors(store, product, unit), receipts.begin(store, product, unit) as writer:
-        shard = ShardWriter(writer.file(f"clips-{unit.index:06d}.tar"))
-        spill_folder = store.path(f"{product.path}/{TEMP_FOLDER}") if store.is_local else None
-        for row in rows:
-            with _Spool(spill_folder) as spool:
-                ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
-                for clip in spool.clips():
-                    index.append(_index_row(row, clip))
-                    shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
-        shard.close()
+    spill_folder = store.path(f"{product.path}/{TEMP_FOLDER}") if store.is_local else tempfile.gettempdir()
+    with receipts.begin(store, product, unit) as writer:
+        with ShardWriter(writer.file(f"clips-{unit.index:06d}.tar")) as shard:
+            for row in unit_rows(store, unit):
+                with _Spool(spill_folder) as spool:
+                    ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
+                    for clip in spool.clips():
+                        index.append(_index_row(row, clip))
+                        shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
         table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
         writer.table(f"_index/{unit.index:06d}.parquet", table)
         return writer.commit(ledger, items=len(index))
@@ -70,13 +68,13 @@ class ClipsStage:
     def __init__(self, product: Product, store: Store, decoder: Decoder) -> None:
         self._product = product
         self._store = store
-        self._decoder = decoder
+        self.decoder = decoder
 
     def __call__(self, unit: Unit) -> Receipt:
-        return make_unit(unit, product=self._product, store=self._store, decoder=self._decoder)
+        return make_unit(unit, product=self._product, store=self._store, decoder=self.decoder)
 
     def close(self) -> None:
-        self._decoder.close()
+        self.decoder.close()
 
 
 def open_stage(product: Product, store: Store, limits: Limits) -> ClipsStage:
@@ -158,7 +156,7 @@ def _labels_and_json(index_row: dict[str, Any]) -> dict[str, bytes]:
 class _Spool:
     """One video's clips, until it is known whether they count."""
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str) -> None:
         self._folder = folder
         self._open()
 
@@ -177,8 +175,7 @@ class _Spool:
                     clip = next(clips)
                 except StopIteration as stop:
                     return cast(Outcome, stop.value)
-                wire.write(self._file, *clip.message())
-                self.num_clips += 1
+                self._add(clip)
 
     def clips(self) -> Iterator[EncodedClip]:
         self._file.seek(0)
@@ -187,27 +184,28 @@ class _Spool:
             yield EncodedClip.from_message(*wire.read(take))
 
     def clear(self) -> None:
-        self._file.close()
+        self._close()
         self._open()
+
+    def _add(self, clip: EncodedClip) -> None:
+        try:
+            wire.write(self._file, *clip.message())
+        except OSError as error:
+            what = (error.strerror or str(error)).lower()
+            raise StorageError(
+                f"{self._folder}: can't hold a video's clips here ({what}); make room, then run the same command again"
+            ) from error
+        self.num_clips += 1
+
+    def _close(self) -> None:
+        with suppress(OSError):  # a full disk may refuse the last buffered bytes; nobody needs them now
+            self._file.close()
 
     def __enter__(self) -> _Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-@contextmanager
-def _storage_errors(store: Store, product: Product, unit: Unit) -> Iterator[None]:
-    """Videos are read in another process, so an OSError in this one is about the output."""
-    try:
-        yield
-    except OSError as error:
-        what = (error.strerror or str(error)).lower()
-        raise ReelmillError(
-            f"{store.uri}: can't write {product.path} unit {unit.index:06d} ({what}); "
-            "make room or check the permissions, then run again"
-        ) from error
+        self._close()
 
 
 # ---------------------------------------------------------------- the card
