@@ -31,7 +31,16 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], *, rate: Fraction, crf: 
 def _add_stream(
     container: av.container.OutputContainer, picture: np.ndarray, *, rate: Fraction, crf: int, gop: int
 ) -> av.VideoStream:
-    options = {"crf": str(crf), "g": str(gop), "preset": "veryfast", "threads": "1", "flags": "+bitexact"}
+    options = {
+        "crf": str(crf),
+        "g": str(gop),
+        "preset": "veryfast",
+        "threads": "1",
+        "flags": "+bitexact",
+        # without it the SIMD code of x264's macroblock tree reads memory that nothing wrote, and bytes differ
+        # from run to run; with it they are also the same on every CPU
+        "x264-params": "cpu-independent=1",
+    }
     stream: av.VideoStream = container.add_stream("libx264", rate=rate, options=options)
     stream.height, stream.width = picture.shape[:2]
     stream.pix_fmt = "yuv420p"

@@ -17,7 +17,8 @@ from pipeline.synth.plan import VideoPlan
 from pipeline.synth.spec import SynthSpec
 from pipeline.synth.texture import actor_texture, background_texture, random_shape
 
-SMALLEST, LARGEST = 0.34, 0.68  # diameter of an actor, in short sides, at the ends of its size range
+SMALLEST, LARGEST = 0.48, 0.85  # diameter of an actor, in short sides, at the ends of its size range; under 1, so
+# that the copies of an actor on the torus never touch
 TEXTURE_WAVE = 0.2  # short sides, for an actor at its largest
 PACE = (0.85, 1.15)  # speed of a stretch, drawn for each apart from its class
 KINDS = ("trimmed", "untrimmed")

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.synth.motion import CATALOGUE
 from schemas.errors import UsageError
 
-MIN_SIDE_PX = 32  # under this an actor is a smudge and its motion can't be seen
+MIN_SIDE_PX = 48  # under this an actor is a smudge and its motion can't be seen
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LUMA = np.array([0.299, 0.587, 0.114])
+ACTOR_TINT, BACKGROUND_TINT = 55.0, 20.0  # how far colours are from grey
 
 
 def noise(rng: np.random.Generator, *, height_px: int, width_px: int, wavelength_px: float) -> np.ndarray:
@@ -18,32 +19,30 @@ def noise(rng: np.random.Generator, *, height_px: int, width_px: int, wavelength
     return ((field - field.mean()) / max(float(field.std()), 1e-9)).astype(np.float32)
 
 
-def _colours(rng: np.random.Generator, *, min_luma_gap: float) -> tuple[np.ndarray, np.ndarray]:
-    """A dark and a light RGB colour whose brightness differs by at least `min_luma_gap` (of 255)."""
-    while True:
-        one, other = rng.uniform(0, 255, size=(2, 3))
-        if abs((one - other) @ LUMA) >= min_luma_gap:
-            return (one, other) if one @ LUMA < other @ LUMA else (other, one)
+def _tint(rng: np.random.Generator, *, strength: float) -> np.ndarray:
+    """A random shift of colour that keeps the brightness; (3,) RGB of length `strength`."""
+    shift = rng.standard_normal(3)
+    shift -= (shift @ LUMA) / (LUMA @ LUMA) * LUMA
+    return np.asarray(shift * strength / np.linalg.norm(shift))
 
 
 def actor_texture(rng: np.random.Generator, *, side_px: int, wavelength_px: float) -> np.ndarray:
-    """Strong patches of two colours and a third tint; float32 RGB (side_px, side_px, 3), 0 to 255."""
-    dark, light = _colours(rng, min_luma_gap=130)
-    tint = rng.uniform(-50, 50, size=3)
-    patches = np.tanh(2.5 * noise(rng, height_px=side_px, width_px=side_px, wavelength_px=wavelength_px))
-    soft = noise(rng, height_px=side_px, width_px=side_px, wavelength_px=wavelength_px)
-    mix = (patches[..., None] + 1) / 2
-    return np.clip(dark + (light - dark) * mix + tint * np.tanh(soft)[..., None], 0, 255).astype(np.float32)
+    """Dark and light patches of two random hues; float32 RGB (side_px, side_px, 3), 0 to 255.
+
+    The brightness is the same in every video: nets with random weights then see motion rather than paint.
+    """
+    dark, light = (level + _tint(rng, strength=ACTOR_TINT) for level in (45, 210))
+    mix = (np.tanh(2.5 * noise(rng, height_px=side_px, width_px=side_px, wavelength_px=wavelength_px)) + 1) / 2
+    return np.clip(dark + (light - dark) * mix[..., None], 0, 255).astype(np.float32)
 
 
 def background_texture(rng: np.random.Generator, *, height_px: int, width_px: int) -> np.ndarray:
-    """Faint noise of two scales on a plain colour; float32 RGB (height_px, width_px, 3), 0 to 255."""
-    plain = rng.uniform(70, 185, size=3)
+    """Faint noise of two scales on a dull colour; float32 RGB (height_px, width_px, 3), 0 to 255."""
+    picture = np.broadcast_to(127 + _tint(rng, strength=BACKGROUND_TINT), (height_px, width_px, 3)).copy()
     short = min(height_px, width_px)
-    picture = np.broadcast_to(plain, (height_px, width_px, 3)).copy()
     for share in (0.08, 0.35):
         field = noise(rng, height_px=height_px, width_px=width_px, wavelength_px=max(4.0, share * short))
-        picture += 9 * field[..., None] * rng.uniform(0.5, 1.0, size=3)
+        picture += 8 * field[..., None] * rng.uniform(0.5, 1.0, size=3)
     return np.clip(picture, 0, 255).astype(np.float32)
 
 

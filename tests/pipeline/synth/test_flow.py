@@ -73,7 +73,7 @@ def test_what_gets_covered_leaves_or_jumps_is_not_valid():
 
 
 def test_the_file_has_equal_bytes_each_time():
-    spec = SynthSpec(videos_per_class=1, num_classes=1, width_px=32, height_px=32, fps=5, duration_s=1)
+    spec = SynthSpec(videos_per_class=1, num_classes=1, width_px=48, height_px=48, fps=5, duration_s=1)
     files = []
     for _ in range(2):
         files.append(io.BytesIO())
