@@ -7,7 +7,7 @@ from importlib import import_module
 
 import typer
 
-from jobs.entry import run_app
+from jobs.entry import interruptible, run_app
 
 VERBS: dict[str, str] = {
     "index": "Build a manifest from a folder, a csv or a split list.",
@@ -30,7 +30,7 @@ def main() -> None:
     for verb, text in VERBS.items():
         # only the verb that is called is imported: importing torch for `--help` would cost seconds
         function = import_module(f"jobs.{verb}").main if wanted == [verb] else _not_called
-        app.command(verb, help=None if wanted == [verb] else text, short_help=text)(function)
+        app.command(verb, help=None if wanted == [verb] else text, short_help=text)(interruptible(function))
     run_app(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -19,8 +20,25 @@ EXIT_INTERRUPTED = 130  # what a shell reports for Ctrl-C
 def run_verb(function: Callable[..., Any]) -> NoReturn:
     """Run one verb as a program of its own."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(function)
+    app.command()(interruptible(function))
     run_app(app)
+
+
+class _Interrupted(Exception):  # noqa: N818
+    """Ctrl-C, on its way past typer, which would end the process without a word."""
+
+
+def interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same command, whose Ctrl-C reaches `run_app`."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _Interrupted from None
+
+    return command
 
 
 def run_app(app: typer.Typer) -> NoReturn:
@@ -31,7 +49,7 @@ def run_app(app: typer.Typer) -> NoReturn:
         _fail(str(error), EXIT_USAGE)
     except ReelmillError as error:
         _fail(str(error), EXIT_ERROR)
-    except KeyboardInterrupt:
+    except _Interrupted:
         _fail("interrupted; what was finished is kept, and the same command goes on from here", EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(EXIT_ERROR)  # the reader of our output went away

@@ -1,0 +1,173 @@
+"""`reelmill run` as a user types it, on real encoded videos, good and bad."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from pipeline.synth import SynthSpec, make_dataset
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+def reelmill(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A newcomer's folder: a subfolder per class, and among the good videos some that are not."""
+    made = tmp_path_factory.mktemp("made")
+    make_dataset(made, SynthSpec(classes=2, videos=6, seconds=2.0))
+    videos = made / "trimmed/videos"
+    first = sorted(videos.rglob("*.mp4"))[0]
+    (first.parent / "empty.mp4").write_bytes(b"")
+    (first.parent / "text.mp4").write_text("this is no video\n" * 100)
+    (first.parent / "cut.mp4").write_bytes(first.read_bytes()[:1000])
+    return videos
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("run") / "out"
+    ended = reelmill("run", folder, "--dataset", out, "--weights", "random:0", "--json")
+    return out, ended
+
+
+def test_one_command_from_a_folder_to_a_head(finished) -> None:
+    out, ended = finished
+    assert ended.returncode == 3, ended.stderr
+    summary = json.loads(ended.stdout)
+    rows = summary["products"]["clips/rgb16"]["rows"]
+    assert (rows["ok"], rows["failed"]) == (12, 3)
+    assert all(sum(product["rows"].values()) == 15 for product in summary["products"].values())
+    assert {failure["reason"] for failure in summary["failed"].values()} == {"empty_file", "unreadable"}
+    scores = summary["heads"]["heads/actions"]
+    assert 0 <= scores["top1"] <= 1
+    assert (out / "heads/actions/checkpoints/best.safetensors").exists()
+    assert (out / "clips/rgb16/_preview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tree_reads_without_reelmill(finished) -> None:
+    out, _ = finished
+    features = pq.read_table(out / "features/c3d")
+    assert features.num_rows == 12
+    assert features.schema.field("embedding").type.list_size == 4096
+    shards = sorted(str(path) for path in (out / "clips/rgb16").glob("clips-*.tar"))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert len(samples) == 12
+    assert {sample["cls"] for sample in samples} == {b"0", b"1"}
+
+
+def test_random_weights_are_on_the_card(finished) -> None:
+    card = json.loads((finished[0] / "features/c3d/_card.json").read_text())
+    assert "random" in json.dumps(card["details"]["weights"])
+    assert card["settings"]["weights"] == "random:0"
+
+
+def test_nothing_is_left_half_written(finished) -> None:
+    left = [path for path in finished[0].rglob("*") if path.name in ("_tmp", "_work", "_ray")]
+    assert left == []
+
+
+def test_status_from_storage_alone(finished) -> None:
+    out, _ = finished
+    ended = reelmill("status", out, "--json")
+    assert ended.returncode == 0, ended.stderr
+    status = json.loads(ended.stdout)
+    assert [product["pending"] for product in status["products"]] == [0, 0, 0]
+    assert len(status["failed"]) == 3
+    shown = reelmill("status", out, "--failed")
+    assert "empty.mp4" in shown.stdout
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        f"dataset: {tmp_path}/out\nsource: {{kind: directory, videos: {folder}}}\nbudget: {{failed: 25%}}\n"
+        "clips:\n  small: {frames: 4, fps: 8, resize: [32, 32]}\n"
+    )
+    return path
+
+
+def test_within_the_budget_is_success_and_a_second_run_does_nothing(config: Path, tmp_path: Path) -> None:
+    assert reelmill("run", config).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    again = reelmill("run", config)
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+def test_retry_failed_makes_only_units_with_failures(config: Path, folder: Path, tmp_path: Path) -> None:
+    reelmill("run", config)
+    shards = sorted((tmp_path / "out/clips/small").glob("clips-*.tar"))
+    before = [path.stat().st_mtime_ns for path in shards]
+    reelmill("run", config, "--retry-failed")
+    changed = [old != path.stat().st_mtime_ns for old, path in zip(before, shards, strict=True)]
+    assert sum(changed) == 3  # one video a unit here, three of them bad
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        ("dataset: {out}\nsource: {{kind: directory, videos: /nowhere}}\n", 2, "/nowhere"),
+        ("dataset: {out}\nsource: {{kind: directory, videos: {empty}}}\n", 1, "no"),
+        (
+            "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
+            "features: {{c: {{from: clips/a, model: c3d, weights: /nowhere.pickle}}}}\n",
+            1,
+            "/nowhere.pickle",
+        ),
+        (
+            "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
+            "features: {{c: {{from: clips/a, model: c4d, weights: 'random:0'}}}}\n",
+            2,
+            "there is no model 'c4d'",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(text, status, words, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / "config.yaml"
+    path.write_text(text.format(out=tmp_path / "out", empty=tmp_path / "empty", videos=folder))
+    ended = reelmill("run", path)
+    assert ended.returncode == status, ended.stderr
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_needs_its_two_options(folder: Path) -> None:
+    ended = reelmill("run", folder)
+    assert ended.returncode == 2
+    assert "--dataset" in ended.stderr
+    assert "--weights" in ended.stderr
+
+
+def test_a_full_disk_is_one_sentence_and_room_finishes_it(folder: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        path = tmp_path / "config.yaml"
+        path.write_text(
+            f"dataset: {disk}/out\nsource: {{kind: directory, videos: {folder}}}\nbudget: {{failed: 3}}\n"
+            "clips: {a: {frames: 16, fps: 8, resize: [128, 171]}}\n"
+        )
+        ended = reelmill("run", path)
+        assert ended.returncode == 1
+        assert "no space left on device" in ended.stderr.lower()
+        assert "Traceback" not in ended.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        assert reelmill("run", path).returncode == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
