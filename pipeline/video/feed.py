@@ -84,6 +84,7 @@ class AllFrames:
                 continue
             shown = ticks
             self.end = ticks + (frame.duration or self._timeline.interval)
+            frame.time_base = self._timeline.time_base  # a decoder's last frames come without
             yield ticks, frame
 
     def _decoded(self) -> Iterator[VideoFrame]:
@@ -127,6 +128,7 @@ def needed_frames(
             continue
         if frame.pts > due:
             raise SurpriseError(f"no frame at {due} ticks")
+        frame.time_base = timeline.time_base  # a decoder's last frames come without
         yield due, frame
         due = next(waiting, None)
     if due is not None:
@@ -150,12 +152,13 @@ def _decode_runs(
     wanted[order[np.searchsorted(timeline.ticks, needed, sorter=order)]] = True
     reader = _Reader(source, timeline, order, work)
     try:
-        for first, last in runs(timeline.ticks, timeline.is_key, np.flatnonzero(wanted)):
+        for first, last in _with_the_first_key(timeline, np.flatnonzero(wanted)):
             context, reading = reader.start(first)
             for index, packet in reading:
                 # frames shown before the key frame they follow refer to what this run has not decoded
                 if wanted[index] or timeline.ticks[index] >= timeline.ticks[first]:
-                    context.skip_frame = "DEFAULT" if wanted[index] else "NONREF"
+                    # not for the first: libdav1d keeps for good what it is told when it opens
+                    context.skip_frame = "DEFAULT" if wanted[index] or index == first else "NONREF"
                     yield from _decode(context, packet, work)
                 if index == last:
                     break
@@ -163,6 +166,17 @@ def _decode_runs(
             context.flush_buffers()
     finally:
         reader.close()
+
+
+def _with_the_first_key(timeline: Timeline, wanted: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    # The first packet may name the encoder that wrote the video, whose bugs the decoder then allows for: without
+    # x264's name, a 4:4:4 picture of its older builds comes out as noise.
+    head = int(timeline.is_key.argmax())
+    for first, last in runs(timeline.ticks, timeline.is_key, wanted):
+        if first > head >= 0:
+            yield head, head
+        head = -1
+        yield first, last
 
 
 def runs(
@@ -174,13 +188,17 @@ def runs(
     packet and also shown at or before it.
     """
     keys = np.flatnonzero(is_key)
-    start, stop = -1, -1
+    firsts = []
     for packet in wanted.tolist():
         at = int(np.searchsorted(keys, packet, side="right")) - 1
         while at > 0 and ticks[keys[at]] > ticks[packet]:
             at -= 1
-        first = int(keys[max(at, 0)])
-        if first > stop + 1 or stop < 0:
+        firsts.append(int(keys[max(at, 0)]))
+    # a frame that follows a key frame but is shown before it pulls the start of the key frame's own run back
+    bounds = np.minimum.accumulate(np.array(firsts, np.int64)[::-1])[::-1].tolist()
+    start = stop = -1
+    for first, packet in zip(bounds, wanted.tolist(), strict=True):
+        if stop < 0 or first > stop + 1:
             if stop >= 0:
                 yield start, stop
             start = first

@@ -60,7 +60,7 @@ class Timeline:
     can_skip: bool  # packets' timestamps are their frames' own, and passing over packets does no harm
     has_pts: bool  # the container stores presentation times
     is_cut: bool  # the file ends before the length that it states
-    num_damaged: int  # packets that the demuxer knows to be damaged, and places it couldn't read
+    num_damaged: int  # packets known to be damaged or before the first frame that decodes, and unreadable places
     num_late: int  # packets whose decoding time lies before that of one stored earlier: the clock runs back
 
     @property
@@ -185,6 +185,8 @@ def _timeline(
     )
     first = Clock(has_pts=has_pts or is_trusted, interval=interval)
     begin = first.ticks(*confirm.frames[0])
+    # from a key frame on everything should decode
+    num_undecoded = int((pts[is_shown] < begin).sum()) if has_pts and is_complete else 0
     end = _end(np.where(pts == NONE, dts, pts), np.array(seen.durations, np.int64), is_shown, begin, interval)
     return Timeline(
         time_base=time_base,
@@ -201,7 +203,7 @@ def _timeline(
         can_skip=is_trusted and not (confirm.is_interlaced or seen.changes_decoder or seen.num_damaged),
         has_pts=has_pts or is_trusted,
         is_cut=cut,
-        num_damaged=seen.num_damaged,
+        num_damaged=seen.num_damaged + num_undecoded,
         num_late=_num_late(dts[dts != NONE]),
     )
 
