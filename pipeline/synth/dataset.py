@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -140,15 +142,25 @@ def _made(out: Path, spec: SynthSpec, plans: Sequence[VideoPlan], workers: int) 
             yield
         return
     # spawn: OpenCV's and FFmpeg's threads do not survive a fork
-    with ProcessPoolExecutor(min(workers, len(plans)), mp_context=get_context("spawn")) as pool:
+    size, spawn = min(workers, len(plans)), get_context("spawn")
+    with ProcessPoolExecutor(size, mp_context=spawn, initializer=_leave_interrupts_to_the_parent) as pool:
         work = [pool.submit(_make_video, out, spec, plan) for plan in plans]
         try:
             for future in work:
                 future.result()
                 yield
+        except BrokenProcessPool:
+            raise ReelmillError(
+                f"{out}: a process that makes videos died, perhaps for want of memory; the same command goes on from "
+                "here, and fewer workers need less"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _make_video(out: Path, spec: SynthSpec, plan: VideoPlan) -> None:

@@ -104,10 +104,12 @@ def _deck(labels: list[str], rng: np.random.Generator) -> Iterator[str]:
 
 def _stretches(spec: SynthSpec, num_frames: int, deck: Iterator[str], rng: np.random.Generator) -> Iterator[Stretch]:
     """Segments of 0.5 to 1.25 durations with still stretches of 0.25 to 0.75 between them."""
-    start = spec.num_frames(spec.duration_s * rng.uniform(0.25, 0.75))
+    done = 0
     while True:
+        start = done + max(1, spec.num_frames(spec.duration_s * rng.uniform(0.25, 0.75)))
         end = start + max(4, spec.num_frames(spec.duration_s * rng.uniform(0.5, 1.25)))
-        if end > num_frames:
+        if end > num_frames and done:
             return
+        end = min(end, num_frames)  # the first one always has room
         yield Stretch(next(deck), start, end, int(rng.integers(spec.num_actors)))
-        start = end + max(1, spec.num_frames(spec.duration_s * rng.uniform(0.25, 0.75)))
+        done = end

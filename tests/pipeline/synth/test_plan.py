@@ -41,6 +41,14 @@ def test_segments_lie_apart_inside_the_video_and_never_are_still():
     assert max(labels.values()) - min(labels.values()) <= 1
 
 
+def test_the_shortest_untrimmed_video_still_has_a_segment():
+    for seed in range(40):
+        spec = SynthSpec(videos_per_class=0, num_untrimmed=1, duration_s=1, untrimmed_s=2, fps=5, seed=seed)
+        (plan,) = plan_videos(spec)
+        assert plan.stretches
+        assert plan.stretches[-1].end_frame <= plan.num_frames
+
+
 def test_more_untrimmed_videos_keep_the_first_ones():
     few, many = (plan_videos(SynthSpec(videos_per_class=0, num_untrimmed=n, split=(1, 0, 0))) for n in (2, 5))
     assert many[:2] == few
