@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -55,7 +56,8 @@ def save(net: Any, path: str | Path) -> None:
 
 def _random(module: Any, seed: int, options: Mapping[str, Option]) -> Any:
     net = module.open_net(module.NUM_CLASSES, options).to_empty(device="cpu")
-    module.init_random(net, seed)
+    with torch.no_grad():
+        module.init_random(net, seed)
     source = f"random:{seed}"
     net.weights = WeightsReport(source=source, format="random", sha256=weights_sha256(source))
     return net
