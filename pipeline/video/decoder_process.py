@@ -6,7 +6,7 @@ Requests and replies are messages of `pipeline.video.wire` on two pipes of their
 print on stdout and stderr. One request is one video: {"row": …, "spec": …}. Replies, by "kind":
 
     ready      once, after the imports
-    progress   {"num_frames"}: at most some ten a second, and only when there are new frames
+    progress   {"count"}: at most some ten a second, and only when the count of work done has grown
     clip       the fields of wire.EncodedClip, the members' bytes as blobs
     done       the fields of wire.Outcome; the video is finished
     error      {"reason", "message"}; the video is finished
@@ -128,15 +128,15 @@ def _sample(row: VideoRow, spec: Clips, send: Send) -> None:
 
 
 def _throttled(send: Send) -> Callable[[int], None]:
-    """A progress callback that passes on new frames only, and not too often: a decoder that turns in circles
-    without a frame must look stalled."""
+    """A progress callback that passes on growing counts only, and not too often: a decoder that turns in circles
+    must look stalled."""
     state = {"count": 0, "at": 0.0}
 
     def progress(count: int) -> None:
         now = time.monotonic()
         if count > state["count"] and now - state["at"] >= PROGRESS_EVERY_S:
             state["count"], state["at"] = count, now
-            send("progress", num_frames=count)
+            send("progress", count=count)
 
     return progress
 

@@ -131,13 +131,13 @@ def _talk(process: _Process, row: VideoRow, spec: Clips, limits: Limits) -> Gene
                 raise VideoError(header["reason"], _timeless(header["message"]) or _message(header["reason"], limits))
     except _DiedError:
         raise VideoError("crashed", process.last_words()) from None
-    except (ValueError, KeyError, TypeError):  # native code wrote over its memory, or on our pipe
+    except (ValueError, KeyError, TypeError, AttributeError):  # native code wrote over its memory, or on our pipe
         raise VideoError("crashed", "the decoder's answer makes no sense") from None
 
 
 def _message(reason: str, limits: Limits) -> str:
     return {
-        "stalled": f"the decoder gave no new frame for {limits.stall_s:g} s (limits.stall_s)",
+        "stalled": f"the decoder made no progress for {limits.stall_s:g} s (limits.stall_s)",
         "too_slow": f"decoding took more than {limits.video_s:g} s (limits.video_s)",
         "out_of_memory": f"decoding needs more than {limits.memory_gb:g} GB (limits.memory_gb)",
     }.get(reason, reason)

@@ -187,9 +187,9 @@ def test_the_parent_needs_no_video_library():
 @pytest.mark.parametrize(
     ("decoder", "name", "reason", "words"),
     [
-        (Limits(stall_s=1), "spin", "stalled", "no new frame for 1 s"),
-        (Limits(stall_s=1), "hang", "stalled", "no new frame for 1 s"),
-        (Limits(stall_s=1), "spin_late", "stalled", "no new frame for 1 s"),
+        (Limits(stall_s=1), "spin", "stalled", "no progress for 1 s"),
+        (Limits(stall_s=1), "hang", "stalled", "no progress for 1 s"),
+        (Limits(stall_s=1), "spin_late", "stalled", "no progress for 1 s"),
         (Limits(stall_s=30, video_s=1), "crawl", "too_slow", "more than 1 s"),
         (Limits(memory_gb=0.2), "hog", "out_of_memory", "more than 0.2 GB"),
         (PATIENT, "segfault", "crashed", "SIGSEGV"),
