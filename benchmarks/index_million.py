@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import resource
 import shutil
@@ -21,9 +20,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from machine import machine_line
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 400
+STEPS = ("import", "index", "write", "plan")
 ID_LETTERS = string.ascii_letters + string.digits + "_-"
 
 
@@ -61,7 +64,7 @@ def make_dataset(folder: Path, num_rows: int) -> None:
             (folder / "videos" / label / f"{youtube_id}_{start_s:06d}_{start_s + 10:06d}.mp4").touch()
 
 
-def run_child(folder: Path) -> dict[str, float]:
+def run_child(folder: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", str(folder)]
     result = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT, text=True)
     return dict(json.loads(result.stdout))
@@ -70,34 +73,42 @@ def run_child(folder: Path) -> dict[str, float]:
 def measure(folder: Path) -> None:
     """Index and plan, in this process; prints seconds by step and peak memory as JSON."""
     sys.path.insert(0, str(ROOT))
-    clock = [time.perf_counter()]
+    clock, peaks_mb = [time.perf_counter()], []
+
+    def step_done() -> None:
+        clock.append(time.perf_counter())
+        peaks_mb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6)
+
     from pipeline.sources import index_source
     from pipeline.store import Store
     from pipeline.units import plan_units, read_manifest, write_manifest
     from schemas.config import KineticsSource
 
-    clock.append(time.perf_counter())
+    step_done()
     source = KineticsSource(kind="kinetics", csv=str(folder / "train.csv"), videos=str(folder / "videos"))
     indexed = index_source(source)
-    clock.append(time.perf_counter())
+    step_done()
     store = Store(str(folder / "out"))
     write_manifest(store, indexed.table)
-    clock.append(time.perf_counter())
-    num_rows, num_issues = indexed.table.num_rows, indexed.issues.num_rows
+    step_done()
+    counts = {"rows": indexed.table.num_rows, "issues": indexed.issues.num_rows}
     del indexed
-    units = plan_units(read_manifest(store), 64)
-    clock.append(time.perf_counter())
-    steps = ("import", "index", "write", "plan")
-    seconds = {f"{step}_s": stop - start for step, start, stop in zip(steps, clock, clock[1:], strict=False)}
-    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    counts = {"rows": num_rows, "issues": num_issues, "units": len(units)}
-    print(json.dumps({**seconds, "total_s": clock[-1] - clock[0], **counts, "peak_mb": peak_bytes / 1e6}))
+    counts["units"] = len(plan_units(read_manifest(store), 64))
+    step_done()
+    steps = [
+        {"step": name, "seconds": stop - start, "peak_mb": peak_mb}
+        for name, start, stop, peak_mb in zip(STEPS, clock, clock[1:], peaks_mb, strict=False)
+    ]
+    steps.append({"step": "total", "seconds": clock[-1] - clock[0], "peak_mb": peaks_mb[-1]})
+    print(json.dumps({"counts": counts, "steps": steps}))
 
 
-def report(result: dict[str, float]) -> None:
-    print(f"{platform.platform()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}")
-    for name, value in result.items():
-        print(f"{name:>10}  {value:,.1f}" if isinstance(value, float) else f"{name:>10}  {value:,}")
+def report(result: dict[str, Any]) -> None:
+    print(machine_line("pyarrow"))
+    print(", ".join(f"{count:,} {name}" for name, count in result["counts"].items()))
+    print(f"{'step':>8} {'seconds':>8} {'peak MB so far':>15}")
+    for step in result["steps"]:
+        print(f"{step['step']:>8} {step['seconds']:>8.1f} {step['peak_mb']:>15,.0f}")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ from pipeline.sources.issues import Issues
 from pipeline.sources.listing import Listing, Progress, list_videos
 from pipeline.sources.registry import SOURCES
 from pipeline.store import TEMP_FOLDER, Store
-from pipeline.units import LABELS, MANIFEST, write_manifest
+from pipeline.units import LABELS, MANIFEST, SOURCE_KEY, write_manifest
 from schemas.config import Source
 from schemas.errors import ReelmillError
 
 ISSUES = "_manifest_issues.csv"
-SOURCE_KEY = b"reelmill.source"  # in the manifest's schema metadata
 
 
 @dataclass(frozen=True, slots=True)
