@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # Containers that store a presentation time with each frame. In others libavformat makes them up from the order.
 # (ASF stores the time of sending, which is a dts.)
 STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv", "ogg", "nut", "ivf", "gif"}
+# Recordings of a broadcast begin anywhere, and nothing is lost with the frames before the first key frame. In a file of
+# another kind these say that the first key frame is damaged.
+RECORDINGS = {"mpegts", "mpeg", "flv"}
 # The decoder must confirm so many frames before their packets' timestamps are believed: enough for one B-frame pattern
 NUM_CONFIRMED = 4
 # Packets that change the decoder for those that follow can't be passed over
@@ -98,6 +101,7 @@ def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline
         time_base=stream.time_base,
         interval=interval,
         has_pts=bool(names & STORES_PTS),
+        is_recorded=bool(names & RECORDINGS),
         cut=_is_cut(source),
     )
 
@@ -165,16 +169,29 @@ class _FirstFrames:
 
 
 def _timeline(
-    seen: _Packets, confirm: _FirstFrames, *, time_base: Fraction, interval: int, has_pts: bool, cut: bool
+    seen: _Packets,
+    confirm: _FirstFrames,
+    *,
+    time_base: Fraction,
+    interval: int,
+    has_pts: bool,
+    is_recorded: bool,
+    cut: bool,
 ) -> Timeline:
     pts, dts = np.array(seen.pts, np.int64), np.array(seen.dts, np.int64)
     flags = np.frombuffer(bytes(seen.flags), np.uint8)
     is_key = (flags & 1).astype(bool)
     is_shown = (flags & 2) == 0
+    is_promised = is_shown.copy()  # frames that the file says it has
     is_complete = bool((pts != NONE).all())
     if is_complete and is_key.any():
         first_key = int(is_key.argmax())
-        is_shown &= (np.arange(len(pts)) >= first_key) & (pts >= pts[first_key])
+        is_from_key = np.arange(len(pts)) >= first_key
+        has_reference = ~is_from_key | (
+            pts >= pts[first_key]
+        )  # B-frames shown before the first key frame have lost theirs
+        is_shown &= is_from_key & has_reference
+        is_promised &= has_reference & (is_from_key | (not is_recorded))
     is_trusted = (
         is_complete
         and bool(is_key.any())
@@ -185,8 +202,7 @@ def _timeline(
     )
     first = Clock(has_pts=has_pts or is_trusted, interval=interval)
     begin = first.ticks(*confirm.frames[0])
-    # from a key frame on everything should decode
-    num_undecoded = int((pts[is_shown] < begin).sum()) if has_pts and is_complete else 0
+    num_undecoded = int((pts[is_promised] < begin).sum()) if has_pts and is_complete else 0
     end = _end(np.where(pts == NONE, dts, pts), np.array(seen.durations, np.int64), is_shown, begin, interval)
     return Timeline(
         time_base=time_base,

@@ -58,6 +58,8 @@ def on_display(times: list[Fraction], at: Fraction) -> float:
 @pytest.mark.parametrize("name", GOLDEN_VIDEOS)
 @pytest.mark.parametrize(("frames", "fps", "stride"), [(16, "5", "3.2"), (8, "12.5", "0.5"), (4, "29.97", "1.7")])
 def test_frame_times_are_those_of_ffmpeg(shared_videos: Path, name: str, frames: int, fps: str, stride: str) -> None:
+    if name.startswith("long/") and frames != 16:
+        pytest.skip("the long videos are checked with one setting")
     golden = GOLDEN_VIDEOS[name]
     base = Fraction(*golden["time_base"])
     times = [pts * base for pts in golden["pts"]]
