@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from jobs.entry import run_verb
 from jobs.prepare import plan_config
-from jobs.train import add_result, new_table, pick_heads
+from jobs.train import add_result, new_table, pick_heads, wide_console
 from pipeline.config import load_config
 from pipeline.store import Store
 from pipeline.threads import num_cores
@@ -45,7 +44,7 @@ def main(
 
 
 def _print(results: list[dict[str, Any]]) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     for result in results:
         table = new_table()
         for name, model in result["models"].items():
@@ -57,11 +56,11 @@ def _print(results: list[dict[str, Any]]) -> None:
 def _per_class(result: dict[str, Any]) -> Table:
     """A row for each class, a column for each model."""
     models = result["models"]
-    table = Table(title=f"{result['product']}, class by class", title_justify="left")
+    table = Table(title=f"{result['product']}, class by class: accuracy in %", title_justify="left")
     for column in ("class", "videos", *models):
         table.add_column(column, justify="left" if column == "class" else "right")
     for rows in zip(*(model["per_class"] for model in models.values()), strict=True):
-        shares = ["–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %" for row in rows]
+        shares = ["–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}" for row in rows]
         table.add_row(rows[0]["label"], str(rows[0]["videos"]), *shares)
     return table
 

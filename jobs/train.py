@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ from pipeline.threads import num_cores
 from pipeline.training.head import train_head
 from pipeline.training.loop import EpochReport
 from pipeline.training.worker import Worker
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import ReelmillError, StorageError, UsageError
 from schemas.receipt import Receipt
 
 Report = Callable[[EpochReport], None]
@@ -36,7 +37,7 @@ Report = Callable[[EpochReport], None]
 RAY_FOLDER = "_ray"  # Ray Train's own records, in the product's folder while it trains
 LINE_EVERY_S = 5.0
 POLL_S = 0.5
-RESTARTS_ALLOWED = 3  # of the worker group, when a worker or its node dies; it goes on after the last whole epoch
+RESTARTS_ALLOWED = 3  # of the worker group, when a worker or its node dies; it goes on from the working checkpoint
 
 
 def main(
@@ -56,7 +57,7 @@ def main(
     if as_json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     else:
-        Console(highlight=False).print(results_table(results))
+        wide_console().print(results_table(results))
 
 
 def pick_heads(plan: Plan, names: Sequence[str] | None) -> list[Product]:
@@ -98,18 +99,23 @@ def results_table(results: dict[str, Any]) -> Table:
     return table
 
 
+def wide_console() -> Console:
+    """Standard output; a file or a pipe is wide enough for every column."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
 def new_table() -> Table:
     """An empty table for `add_result`."""
-    table = Table(title="heads", title_justify="left")
+    table = Table(title="heads: accuracy in %", title_justify="left")
     for column in ("head", "model", "on", "videos", "top-1", "top-5", "per class", "chance", "majority"):
-        table.add_column(column, justify="left" if column in ("head", "model", "on") else "right")
+        table.add_column(column, justify="left" if column in ("head", "model", "on") else "right", no_wrap=True)
     return table
 
 
 def add_result(table: Table, path: str, model: str, split: str, result: dict[str, Any], *, chance: float) -> None:
     """Add one model's numbers on one split."""
     shares = [result["top1"], result["top5"], result["mean_class_accuracy"], chance, result["majority"]]
-    table.add_row(path, model, split, str(result["videos"]), *(f"{100 * share:.1f} %" for share in shares))
+    table.add_row(path, model, split, str(result["videos"]), *(f"{100 * share:.1f}" for share in shares))
 
 
 # ---------------------------------------------------------------- Ray Train
@@ -175,6 +181,8 @@ def _loop(
                 worker=worker,
                 threads=max(1, num_cores() // workers),
             )
+        except StorageError:
+            raise  # the first worker's alone: the others wait for it, and must be stopped
         except ReelmillError as error:
             return str(error)  # the same on every worker: raised, Ray Train would only try it again
 

@@ -1,7 +1,7 @@
 """What training leaves on storage as it goes, and what a trained head is stored as. Never pickles.
 
-The working checkpoint is one file, `<product>/_work/<name>.safetensors`, put in place whole after each epoch:
-training killed at any moment goes on from it, and ends with the bytes of an undisturbed run.
+The working checkpoint is one file, `<product>/_work/<name>.safetensors`, put in place whole at the end of an epoch
+every few seconds: training killed at any moment goes on from it, and ends with the bytes of an undisturbed run.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def train_head(
     """Train a head, and its linear probe if it has one, on stored features; returns its receipt.
 
     `unit` covers the whole manifest, `feature_units` are the units of the features. A head that stands is not
-    trained again; one that was interrupted goes on after its last whole epoch. Equal `threads` and equal numbers of
+    trained again; one that was interrupted goes on from its working checkpoint. Equal `threads` and equal numbers of
     workers give equal bytes. Raises ReelmillError where features are missing or training makes no sense.
     """
     standing = receipts.standing(store, product, unit)

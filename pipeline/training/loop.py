@@ -23,6 +23,7 @@ from pipeline.training.worker import Worker
 from schemas.config import HeadBase
 from schemas.errors import ReelmillError
 
+SAVE_EVERY_S = 5.0  # epochs may take milliseconds, and a checkpoint of 100 MB must not be written after each of those
 MAX_GRADIENT_NORM = 5.0  # an LSTM's gradients can explode; LRCN clips them too
 
 
@@ -61,6 +62,7 @@ def fit(settings: HeadBase, data: HeadData, at: Place) -> Progress:
     """
     progress = _start(settings, data, at)
     forward = at.worker.wrap(progress.model)
+    saved_s = time.monotonic()
     while not finished(settings, progress):
         started_s = time.perf_counter()
         lr, train_loss = _train_epoch(settings, data, progress, forward, at)
@@ -77,8 +79,10 @@ def fit(settings: HeadBase, data: HeadData, at: Place) -> Progress:
         progress.history.append(line)
         if is_best:
             progress.best_epoch, progress.best = line.epoch, weights_of(progress.model)
-        if at.worker.is_first:
+        due = finished(settings, progress) or time.monotonic() - saved_s >= SAVE_EVERY_S
+        if at.worker.is_first and due:  # when it is saved decides how much a kill costs, never what comes out
             save_progress(at.store, at.work_path, progress, fingerprint=at.fingerprint)
+            saved_s = time.monotonic()
         num_videos = len(data.videos_of("train"))
         rate = num_videos / (time.perf_counter() - started_s)
         at.report(EpochReport(at.product, at.name, settings.epochs, is_best, rate, line))

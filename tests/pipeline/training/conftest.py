@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from pipeline import receipts
 from pipeline.graph import Product, Unit, digest
 from pipeline.store import Store
+from pipeline.training.head import using_threads
 from pipeline.units import plan_units, read_manifest, write_manifest
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
@@ -114,6 +115,13 @@ class Dataset:
             del values["hidden"]
         upstream = {product.path: product.fingerprint for product in self.features.values()}
         return Product(kind="heads", name=name, settings=values, upstream=upstream, code_version=1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small only lose by threads, and badly where others share the cores."""
+    with using_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -1,0 +1,94 @@
+"""The numbers and tables of a head, against hand-made predictions."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from pipeline.training.checkpoint import Epoch
+from pipeline.training.dataset import HeadData
+from pipeline.training.results import curves_csv, evaluated_on, metrics, predictions_csv, split_results
+from pipeline.training.sequences import Sequences
+from schemas.config import LinearHead
+
+CLASSES = ((0, "jump"), (4, "run, fast"), (7, "swim"))
+
+
+def make(splits: list[str]) -> HeadData:
+    labels = np.array([0, 0, 1, 2, 0, 1, 2, 1])
+    ids = tuple(f"v{n}" for n in range(8))
+    sequences = Sequences(ids, np.zeros((16, 2), np.float32), np.arange(0, 17, 2), (2,))
+    return HeadData(sequences, labels, np.array(splits), CLASSES, ())
+
+
+@pytest.fixture
+def data() -> HeadData:
+    return make(["train"] * 4 + ["val"] + ["test"] * 3)
+
+
+TEST_SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.4, 0.4, 0.2]], dtype=np.float32)  # labels 1, 2, 1
+
+
+def test_split_results_by_hand(data: HeadData) -> None:
+    result = split_results(data, "test", TEST_SCORES)
+    per_class = result.pop("per_class")
+    assert result == {
+        "videos": 3,
+        "top1": pytest.approx(1 / 3),  # the third ties with jump, which comes first
+        "top5": 1.0,
+        "mean_class_accuracy": 0.25,  # run, fast 1/2, swim 0; jump has no test video
+        "majority": 0.0,  # jump is commonest in train
+    }
+    assert [(row["label"], row["videos"], row["right"], row["accuracy"]) for row in per_class] == [
+        ("jump", 0, 0, None),
+        ("run, fast", 2, 1, 0.5),
+        ("swim", 1, 0, 0.0),
+    ]
+
+
+def scores(data: HeadData) -> dict:
+    even = np.full((4, 3), 1 / 3, dtype=np.float32)
+    return {"train": even, "val": even[:1], "test": TEST_SCORES}
+
+
+def test_metrics_say_what_was_selected_and_evaluated_on(data: HeadData) -> None:
+    history = [Epoch(1, 0.1, 1.0, 0.9, 0.0), Epoch(2, 0.1, 0.8, 0.7, 1.0), Epoch(3, 0.1, 0.7, 0.7, 1.0)]
+    settings = LinearHead(kind="linear", features=("c3d",), seed=5)
+    found = metrics(data, settings=settings, histories={"linear": history}, scores={"linear": scores(data)})
+    assert found["top1"] == found["models"]["linear"]["splits"]["test"]["top1"] == pytest.approx(1 / 3)
+    assert found["chance"] == pytest.approx(1 / 3)
+    assert (found["top_k"], found["seed"], found["selected_on"], found["evaluated_on"]) == (3, 5, "val", "test")
+    assert found["num_videos"] == {"train": 4, "val": 1, "test": 3}
+    assert found["num_clips"] == {"train": 8, "val": 2, "test": 6}
+    assert found["models"]["linear"]["best_epoch"] == 2  # the first of equals
+    assert found["config"] == settings.model_dump(mode="json")
+
+
+def test_without_test_videos_val_is_reported_and_said(data: HeadData) -> None:
+    assert evaluated_on(data) == "test"
+    assert evaluated_on(make(["train"] * 4 + ["val"] * 4)) == "val"
+
+
+def test_predictions_list_every_video_in_manifest_order(data: HeadData) -> None:
+    rows = list(csv.DictReader(io.StringIO(predictions_csv(data, scores(data)))))
+    assert [row["video_id"] for row in rows] == [f"v{n}" for n in range(8)]
+    assert rows[5] == {
+        "video_id": "v5",
+        "split": "test",
+        "clips": "2",
+        "label": "run, fast",
+        "predicted": "run, fast",
+        "top1": "run, fast",
+        "score1": "0.700000",
+        "top2": "swim",
+        "score2": "0.200000",
+        "top3": "jump",
+        "score3": "0.100000",
+    }
+    assert (rows[7]["label"], rows[7]["predicted"]) == ("run, fast", "jump")
+
+
+def test_curves() -> None:
+    lines = curves_csv([Epoch(1, 0.1, 1.0, 1 / 3, 0.5)]).splitlines()
+    assert lines == ["epoch,lr,train_loss,val_loss,val_top1", "1,0.1,1.000000,0.333333,0.500000"]
