@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.machine import machine_line
 from pipeline import receipts
 from pipeline.backbones import build
 from pipeline.backbones.c3d import MEAN_BGR

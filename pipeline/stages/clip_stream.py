@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Clip:
 
 def clips_ahead(
     shard: pa.NativeFile, *, encoding: Encoding, fit: Callable[[np.ndarray], np.ndarray], depth: int
-) -> Iterator[Clip]:
+) -> Generator[Clip, None, None]:
     """Yield the clips of a shard in order; at most `depth` are read ahead of the consumer.
 
     `fit` brings decoded frames (T, H, W, 3) to the net's size. Raises ReelmillError for a shard that is no shard.

@@ -19,7 +19,7 @@ ROWS_PER_GROUP = 1024  # 16 MB of fc6
 class FeatureRows:
     """Collects the rows of one unit. A video with a problem leaves no row at all.
 
-    `expected` maps each video_id to its number of clips; `problems`, once closed, holds a sentence for each video
+    `expected` maps each video_id to its number of clips; `problems`, once finished, holds a sentence for each video
     whose clips could not all be used.
     """
 
@@ -53,7 +53,13 @@ class FeatureRows:
         else:
             self._video.append((clip, result))
 
-    def close(self) -> None:
+    def __enter__(self) -> FeatureRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parquet.close()  # before its file goes, also when the unit fails; does nothing after `finish`
+
+    def finish(self) -> None:
         """Write what is left. The file is a valid, empty table where there was no row."""
         self._finish_video()
         for video_id, num_clips in self._unseen.items():

@@ -8,7 +8,9 @@ A batch's clips follow from the unit alone, and rows are in the shard's order, s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tarfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -95,36 +97,43 @@ class FeatureStage:
         upstream = receipts.read_card(self._store, source)
         _check_frames(upstream, self._net.spec)
         ledger = receipts.read_ledger(self._store, source, unit.index)
+        expected = {row.video_id: row.num_items for row in ledger if row.status in ("ok", "partial")}
         with receipts.begin(self._store, self._product, unit) as writer:
-            expected = {row.video_id: row.num_items for row in ledger if row.status in ("ok", "partial")}
-            rows = FeatureRows(writer.file(f"part-{unit.index:06d}.parquet"), self._schema, expected=expected)
-            with self._store.open(f"{source}/clips-{unit.index:06d}.tar") as shard:
-                clips = clips_ahead(
-                    shard,
-                    encoding=upstream.settings["encoding"],
-                    fit=self._net.fit,
-                    depth=self._settings.batch_size,
-                )
-                for clip, result in self._results(clips):
-                    rows.add(clip, result)
-            rows.close()
+            part = writer.file(f"part-{unit.index:06d}.parquet")
+            with FeatureRows(part, self._schema, expected=expected) as rows:
+                with closing(self._results(unit, upstream)) as results:
+                    for clip, result in results:
+                        rows.add(clip, result)
+                rows.finish()
             return writer.commit([_account(row, rows, source) for row in ledger], items=rows.num_rows)
 
     def close(self) -> None:
         """Let go of the model."""
         del self._net
 
-    def _results(self, clips: Iterator[Clip]) -> Iterator[tuple[Clip, np.ndarray | str]]:
+    def _results(self, unit: Unit, upstream: Card) -> Generator[tuple[Clip, np.ndarray | str], None, None]:
         """Each clip in order, with its (D,) float32 vector or the sentence that says why it has none."""
-        for group in _batches(clips, self._settings.batch_size):
-            vectors = iter(self._vectors([clip.pixels for clip in group if clip.pixels is not None]))
-            for clip in group:
-                if clip.pixels is None:
-                    yield clip, clip.problem
-                    continue
-                vector = next(vectors)
-                finite = bool(np.isfinite(vector).all())
-                yield clip, vector if finite else f"clip {clip.clip_id} gave NaN or Inf in {self._layer}"
+        size, path = self._settings.batch_size, f"{upstream.product}/clips-{unit.index:06d}.tar"
+        try:
+            with self._store.open(path) as shard:
+                clips = clips_ahead(shard, encoding=upstream.settings["encoding"], fit=self._net.fit, depth=size)
+                with closing(clips):
+                    for group in _batches(clips, size):
+                        yield from self._of_group(group)
+        except (FileNotFoundError, tarfile.TarError) as error:
+            raise ReelmillError(
+                f"{path} is missing or damaged ({error}), though its receipt stands: `reelmill verify` finds such units"
+            ) from None
+
+    def _of_group(self, group: Sequence[Clip]) -> Iterator[tuple[Clip, np.ndarray | str]]:
+        vectors = iter(self._vectors([clip.pixels for clip in group if clip.pixels is not None]))
+        for clip in group:
+            if clip.pixels is None:
+                yield clip, clip.problem
+                continue
+            vector = next(vectors)
+            finite = bool(np.isfinite(vector).all())
+            yield clip, vector if finite else f"clip {clip.clip_id} gave NaN or Inf in {self._layer}"
 
     def _vectors(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         """(N, D) float32. Out of memory halves the batch, for this unit and those after it."""

@@ -41,5 +41,5 @@ def test_seeds() -> None:
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReelmillError, match="can't read this file .*check the path"):
+    with pytest.raises(ReelmillError, match=r"can.t read this file .*check the path"):
         weights_sha256(str(tmp_path / "nowhere.pth"))
