@@ -14,10 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.backbones import checkpoints
-from pipeline.backbones.checkpoints import WeightsReport
+from pipeline.backbones.checkpoints import Checkpoint, WeightsReport
 from pipeline.backbones.identity import Option, file_sha256, random_seed, weights_sha256
 from pipeline.backbones.spec import BackboneSpec
 from schemas.errors import UsageError
+
+
+METADATA = "reelmill"  # the key of our own facts in a safetensors file
 
 
 class Backbone(Protocol):
@@ -50,7 +53,9 @@ def load(name: str, module: ModuleType, *, weights: str, options: Mapping[str, O
 def save(net: Any, path: str | Path) -> None:
     """See `pipeline.backbones.save`."""
     state = {key: value.float().contiguous() for key, value in net.state_dict().items()}
-    metadata = {"reelmill.model": net.spec.name, "reelmill.options": json.dumps(net.options, sort_keys=True)}
+    facts = {"model": net.spec.name, "options": net.options}
+    # one entry: safetensors writes several in the order of a hash map, different in each process
+    metadata = {METADATA: json.dumps(facts, sort_keys=True)}
     save_file(state, str(path), metadata=metadata)
 
 
@@ -66,7 +71,7 @@ def _random(module: Any, seed: int, options: Mapping[str, Option]) -> Any:
 def _from_file(name: str, module: Any, path: Path, options: dict[str, Option]) -> Any:
     checkpoint = checkpoints.read(path)
     matched = checkpoints.match(checkpoint, model=name, formats=module.FORMATS, classifier=module.CLASSIFIER)
-    for key, saved in json.loads(checkpoint.metadata.get("reelmill.options", "{}")).items():
+    for key, saved in _saved_options(checkpoint).items():
         if options.setdefault(key, saved) != saved:
             raise UsageError(f"model_options.{key}: {path} was saved with {saved!r}, got {options[key]!r}; drop it")
     classes = matched.state.get(f"{module.CLASSIFIER}.weight")
@@ -81,3 +86,8 @@ def _from_file(name: str, module: Any, path: Path, options: dict[str, Option]) -
         notes=matched.notes,
     )
     return net
+
+
+def _saved_options(checkpoint: Checkpoint) -> dict[str, Option]:
+    """The options that `save` wrote; none in other projects' files."""
+    return json.loads(checkpoint.metadata.get(METADATA, "{}")).get("options", {})
