@@ -61,7 +61,7 @@ def given(arguments: list[Path]) -> dict[str, list[Path]]:
 
 def standard_groups(work: Path) -> dict[str, list[Path]]:
     """Short, small videos as the datasets have them; one long HD video; a hundred synthetic ones."""
-    make_dataset(work / "synth", SynthSpec(classes=4, videos=10))
+    make_dataset(work / "synth", SynthSpec(num_classes=4, videos_per_class=10))
     groups = {"synthetic 176x144, 4 s": sorted((work / "synth/trimmed/videos").rglob("*.mp4"))}
     if SHARED.exists():
         short = [

@@ -116,8 +116,7 @@ def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
                 if error.fatal:
                     return
     except ray.exceptions.RayError as error:
-        last = str(error).strip().splitlines()[-1]
-        yield UnitError(-1, f"workers died again and again, so the run stopped: {last}", fatal=True)
+        yield UnitError(-1, f"workers died again and again, so the run stopped: {_last_line(error)}", fatal=True)
 
 
 def _dataset(
@@ -241,7 +240,7 @@ def _polling(tally: Any, on_progress: Callable[[Progress], None]) -> Iterator[No
         take()
 
 
-@ray.remote(num_cpus=0, max_calls=1, max_retries=0)  # max_calls: the process that loaded a model goes away after it
+@ray.remote(num_cpus=0, max_calls=1, max_retries=2)  # max_calls: the process that loaded a model goes away after it
 def _card_task(product: Product, store: Store) -> str:
     try:
         receipts.write_card(store, card_of(product, store))
@@ -256,5 +255,13 @@ def _write_cards(products: Sequence[Product], store: Store) -> None:
         standing = store.read_or_none(f"{product.path}/_card.json")
         if standing is not None and receipts.read_card(store, product.path).fingerprint == product.fingerprint:
             continue
-        if message := ray.get(_card_task.remote(product, store)):
+        try:
+            message = ray.get(_card_task.remote(product, store))
+        except ray.exceptions.RayError as error:
+            raise ReelmillError(f"{product.path}: its card can't be made: {_last_line(error)}") from None
+        if message:
             raise ReelmillError(f"{product.path}: {message}")
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -66,7 +66,7 @@ class Store:
         """The file's bytes, or None where there is no such file."""
         try:
             return self.read(relative)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def mtime_ns(self, relative: str) -> int:

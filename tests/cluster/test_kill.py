@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, SynthSpec(classes=2, videos=6, seconds=2.0))
+    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=6, duration_s=2.0))
     return folder
 
 

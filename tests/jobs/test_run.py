@@ -25,7 +25,7 @@ def reelmill(*words: str | Path, cwd: Path | None = None) -> subprocess.Complete
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A newcomer's folder: a subfolder per class, and among the good videos some that are not."""
     made = tmp_path_factory.mktemp("made")
-    make_dataset(made, SynthSpec(classes=2, videos=6, seconds=2.0))
+    make_dataset(made, SynthSpec(num_classes=2, videos_per_class=6, duration_s=2.0))
     videos = made / "trimmed/videos"
     first = sorted(videos.rglob("*.mp4"))[0]
     (first.parent / "empty.mp4").write_bytes(b"")

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -15,18 +16,20 @@ from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
 from schemas.errors import ReelmillError
 
+MARK = uuid.uuid4().hex
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, SynthSpec(classes=2, videos=4, seconds=1.0))
+    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=4, duration_s=1.0))
     return folder / "trimmed/videos"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
+    os.environ["REELMILL_TEST_MARK"] = MARK  # every process of this Ray inherits it
     with runner.cluster(workers=2):
         yield
 
@@ -100,7 +103,8 @@ def test_a_worker_that_dies_is_replaced(videos, tmp_path) -> None:
 
 def _is_decoder(process: Path) -> bool:
     try:
-        return b"pipeline.video.decoder_process" in (process / "cmdline").read_bytes()
+        ours = f"REELMILL_TEST_MARK={MARK}".encode() in (process / "environ").read_bytes()
+        return ours and b"pipeline.video.decoder_process" in (process / "cmdline").read_bytes()
     except OSError:
         return False
 
