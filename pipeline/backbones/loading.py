@@ -19,7 +19,6 @@ from pipeline.backbones.identity import Option, file_sha256, random_seed, weight
 from pipeline.backbones.spec import BackboneSpec
 from schemas.errors import UsageError
 
-
 METADATA = "reelmill"  # the key of our own facts in a safetensors file
 
 
