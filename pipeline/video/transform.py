@@ -60,6 +60,8 @@ class Transform:
     def __init__(self, spec: Clips) -> None:
         self._spec = spec
         self._reformatter = VideoReformatter()  # keeps swscale's tables from frame to frame
+        self._upright: _Upright | None = None
+        self._rotation_deg = 0
         self._size: tuple[int, int] | None = None  # (height, width) upright, after the resize, before the crop
 
     @property
@@ -70,7 +72,7 @@ class Transform:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
         """The frame as (H,W,3) uint8 RGB, C-contiguous, sharing no memory with the frame."""
-        upright = _upright(frame)
+        upright = self._orientation(frame)
         if self._size is None:
             self._size = self._plan(_swap((frame.height, frame.width), upright))
         _refuse_absurd(frame.height, frame.width, "a frame")
@@ -81,6 +83,16 @@ class Transform:
         if rgb.flags.c_contiguous and rgb.base is None:
             return rgb
         return np.array(rgb, order="C")  # flips and crops are views, and an unresized frame is the frame's memory
+
+    def _orientation(self, frame: av.VideoFrame) -> _Upright:
+        """How to stand the frame upright; the display matrix is looked at again only when the rotation changes.
+
+        PyAV keeps a frame and its side data alive through each other until the garbage collector runs: reading
+        the matrix of every frame let 1080p video grow to 700 MB.
+        """
+        if self._upright is None or frame.rotation != self._rotation_deg:
+            self._upright, self._rotation_deg = _upright(frame), frame.rotation
+        return self._upright
 
     def _plan(self, upright_size: tuple[int, int]) -> tuple[int, int]:
         height, width = upright_size
