@@ -73,6 +73,11 @@ class RunDisplay:
         return "  ".join(parts)
 
 
+def wide_console() -> Console:
+    """Standard output; a file or a pipe is wide enough for every column."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+
 def products_table(title: str, states: Sequence[ProductState]) -> Table:
     """A row for each product: how much of it stands, and what became of its rows."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE)

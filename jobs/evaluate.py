@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from jobs.display import wide_console
 from jobs.entry import run_verb
 from jobs.prepare import plan_config
-from jobs.train import add_result, new_table, pick_heads, wide_console
+from jobs.train import add_result, new_table, pick_heads
 from pipeline.config import load_config
 from pipeline.store import Store
 from pipeline.threads import num_cores

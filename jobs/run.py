@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from jobs.display import products_table, run_display
+from jobs.display import products_table, run_display, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
@@ -161,7 +161,7 @@ def _summary(
 def _print_summary(
     config: Config, states: Sequence[ProductState], failed: dict[str, Any], metrics: dict[str, Any]
 ) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(products_table(config.dataset, states))
     for video_id, (product, row) in sorted(failed.items())[:FAILED_ROWS_SHOWN]:
         console.print(f"  failed in {product}: {video_id}: {row.message}", markup=False)

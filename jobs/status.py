@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from jobs.display import products_table
+from jobs.display import products_table, wide_console
 from jobs.entry import run_verb
 from jobs.prepare import plan_config, stored_plan
 from pipeline.config import load_config
@@ -61,7 +60,7 @@ def _rows(lost: dict[str, tuple[str, LedgerRow]]) -> list[dict[str, str]]:
 
 
 def _print(store: Store, states: list[ProductState], lost: dict[str, tuple[str, LedgerRow]], *, every: bool) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     console.print(products_table(store.uri, states))
     for number, (video_id, (product, row)) in enumerate(sorted(lost.items())):
         if number == 10 and not every:

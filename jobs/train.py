@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from ray.train.torch import TorchTrainer
 from rich.console import Console
 from rich.table import Table
 
+from jobs.display import wide_console
 from jobs.entry import run_verb
 from jobs.prepare import plan_config
 from pipeline import receipts, runner
@@ -97,11 +97,6 @@ def results_table(results: dict[str, Any]) -> Table:
         for name, model in metrics["models"].items():
             add_result(table, path, name, split, model["splits"][split], chance=metrics["chance"])
     return table
-
-
-def wide_console() -> Console:
-    """Standard output; a file or a pipe is wide enough for every column."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def new_table() -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import traceback
 import warnings
@@ -23,6 +24,7 @@ from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.stages import Stage, card_of, stage_module
 from pipeline.store import Store
+from pipeline.threads import num_cores
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
 from schemas.receipt import Receipt
@@ -62,13 +64,14 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            ray.init(
-                num_cpus=workers or len(os.sched_getaffinity(0)),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=128 << 20,  # receipts only ever pass through it
-            )
+            with _native_stderr_hidden():
+                ray.init(
+                    num_cpus=workers or num_cores(),
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    object_store_memory=128 << 20,  # receipts only ever pass through it
+                )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise ReelmillError(f"can't reach or start {where}: {error}") from None
@@ -85,6 +88,21 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _native_stderr_hidden() -> Iterator[None]:
+    """Ray's C++ core says on stderr, whatever its log level, that it was given a log level."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def run_plan(

@@ -27,7 +27,7 @@ units: {{videos_per_unit: 1}}
 clips:
   rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [128, 171]}}
 features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: pool5}}
+  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv5b}}
 heads:
   actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 40, patience: 40}}
 """
