@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import rich.progress
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import runner
-from pipeline.survey import ProductState
+from pipeline.survey import ProductState, Progress
 from schemas.ledger import STATUSES
 
 PLAIN_LINE_EVERY_S = 15.0
@@ -36,34 +36,34 @@ class _Failures(ProgressColumn):
 
 
 class RunDisplay:
-    """Call it with each `runner.Progress`."""
+    """Call it with each `Progress`."""
 
-    def __init__(self, states: Sequence[ProductState], progress: Progress, plain: bool) -> None:
-        self._progress = progress
+    def __init__(self, states: Sequence[ProductState], bars: rich.progress.Progress, plain: bool) -> None:
+        self._bars = bars
         self._plain = plain
         self._seen = {(state.path, unit) for state in states for unit in state.standing}
         self._tasks: dict[str, TaskID] = {}
         self._started_s = self._last_line_s = time.monotonic()
         for state in states:
             done = sum(state.rows.values())
-            self._tasks[state.path] = progress.add_task(
+            self._tasks[state.path] = bars.add_task(
                 state.path, total=state.num_rows, completed=done, before=done, failed=state.rows["failed"]
             )
 
-    def __call__(self, news: runner.Progress) -> None:
+    def __call__(self, news: Progress) -> None:
         if (news.product, news.unit) in self._seen:
             return
         self._seen.add((news.product, news.unit))
-        task = self._progress.tasks[self._tasks[news.product]]
-        self._progress.update(task.id, advance=news.num_rows, failed=task.fields["failed"] + news.num_failed)
+        task = self._bars.tasks[self._tasks[news.product]]
+        self._bars.update(task.id, advance=news.num_rows, failed=task.fields["failed"] + news.num_failed)
         now = time.monotonic()
-        if self._plain and (now - self._last_line_s >= PLAIN_LINE_EVERY_S or self._progress.finished):
+        if self._plain and (now - self._last_line_s >= PLAIN_LINE_EVERY_S or self._bars.finished):
             self._last_line_s = now
             print(self._line(now), file=sys.stderr, flush=True)
 
     def _line(self, now: float) -> str:
         parts = []
-        for task in self._progress.tasks:
+        for task in self._bars.tasks:
             fresh = task.completed - task.fields["before"]
             rate = fresh / (now - self._started_s)
             left = (task.total or 0) - task.completed
@@ -95,7 +95,7 @@ def run_display(states: Sequence[ProductState]) -> Iterator[RunDisplay]:
     """Show the progress of products (not heads) for the time of the block."""
     console = Console(stderr=True)
     plain = not console.is_terminal
-    progress = Progress(
+    bars = rich.progress.Progress(
         TextColumn("{task.description:<24}"),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
@@ -105,5 +105,5 @@ def run_display(states: Sequence[ProductState]) -> Iterator[RunDisplay]:
         console=console,
         disable=plain,
     )
-    with progress:
-        yield RunDisplay(states, progress, plain)
+    with bars:
+        yield RunDisplay(states, bars, plain)

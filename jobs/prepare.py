@@ -13,7 +13,7 @@ from pipeline.graph import Plan, make_plan
 from pipeline.sources import build_manifest, source_json
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import TEMP_FOLDER, Store
-from pipeline.units import MANIFEST, manifest_source, plan_units, read_manifest
+from pipeline.units import MANIFEST, manifest_source, plan_units, read_labels, read_manifest
 from schemas.config import Config, Features
 from schemas.errors import ReelmillError, UsageError
 
@@ -49,6 +49,11 @@ def prepare(config: Config) -> Prepared:
     if manifest_source(store) != source_json(config.source).decode():
         report = build_manifest(store, config.source)
         Console(stderr=True, highlight=False).print(f"indexed {report}")
+    if config.heads and not read_labels(store):
+        raise UsageError(
+            f"heads.{next(iter(config.heads))}: no video of this source has a label to learn; put each class's videos "
+            "in a folder of its own, index a list with labels, or leave `heads` out"
+        )
     plan = plan_config(config, store)
     if not plan.units:
         raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to do; index a source with videos")

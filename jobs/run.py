@@ -73,15 +73,19 @@ def _folder_config(folder: Path, dataset: str | None, weights: str | None) -> Co
             f"{folder} is a folder: say where to write with --dataset, and which C3D weights to use with --weights "
             "(a file such as c3d.pickle, or random:0 to ask for random ones)"
         )
-    return Config.model_validate(
-        {
-            "dataset": dataset,
-            "source": {"kind": "directory", "videos": str(folder)},
-            "clips": {"rgb16": {"frames": 16, "fps": 5, "stride_s": 3.2, "resize": [128, 171]}},
-            "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": weights, "layer": "fc6"}},
-            "heads": {"actions": {"kind": "lstm", "features": ["c3d"]}},
-        }
-    )
+    document: dict[str, Any] = {
+        "dataset": dataset,
+        "source": {"kind": "directory", "videos": str(folder)},
+        "clips": {"rgb16": {"frames": 16, "fps": 5, "stride_s": 3.2, "resize": [128, 171]}},
+        "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": weights, "layer": "fc6"}},
+    }
+    if any(child.is_dir() for child in folder.iterdir()):
+        document["heads"] = {"actions": {"kind": "lstm", "features": ["c3d"]}}
+    else:
+        Console(stderr=True, highlight=False).print(
+            f"{folder} has no subfolders, so there are no classes to learn: making clips and features only"
+        )
+    return Config.model_validate(document)
 
 
 def _make_products(prepared: Prepared, *, address: str | None, workers: int | None) -> list[runner.UnitError]:

@@ -24,6 +24,7 @@ from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.stages import Stage, card_of, stage_module
 from pipeline.store import Store
+from pipeline.survey import Progress
 from pipeline.threads import num_cores
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
@@ -33,16 +34,6 @@ Row = dict[str, Any]  # a unit's fields, and `error` and `fatal`
 
 POLL_S = 0.5
 CRASHED_UNITS_ALLOWED = 8  # units whose worker died on every attempt; beyond this the run stops
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One unit of one product was finished, or found finished."""
-
-    product: str
-    unit: int
-    num_rows: int
-    num_failed: int
 
 
 @dataclass(frozen=True, slots=True)

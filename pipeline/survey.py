@@ -44,6 +44,16 @@ class ProductState:
         return sum(entry.bytes for receipt in self.standing.values() for entry in receipt.files)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One unit of one product was finished, or found finished."""
+
+    product: str
+    unit: int
+    num_rows: int
+    num_failed: int
+
+
 def survey_product(store: Store, product: Product, units: Sequence[Unit]) -> ProductState:
     """Compare the receipts of one product with its plan."""
     state = ProductState(product.path, product.fingerprint, len(units), sum(unit.num_rows for unit in units))

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.prepare import Prepared, prepare
 from pipeline import runner
-from pipeline.survey import survey
+from pipeline.survey import Progress, survey
 from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
 from schemas.errors import ReelmillError
@@ -45,7 +45,7 @@ def prepared(videos, out, **changes) -> Prepared:
     return prepare(Config.model_validate(document))
 
 
-def run(work: Prepared, heard: list[runner.Progress]) -> list[runner.UnitError]:
+def run(work: Prepared, heard: list[Progress]) -> list[runner.UnitError]:
     states = survey(work.store, work.plan)
     pending = [unit for unit in work.plan.units if any(unit.index not in state.standing for state in states)]
     return runner.run_plan(work.plan, work.store, limits=work.config.limits, pending=pending, on_progress=heard.append)
