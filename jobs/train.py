@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,6 @@ Report = Callable[[EpochReport], None]
 
 RAY_FOLDER = "_ray"  # Ray Train's own records, in the product's folder while it trains
 LINE_EVERY_S = 5.0
-POLL_S = 0.5
 RESTARTS_ALLOWED = 3  # of the worker group, when a worker or its node dies; it goes on from the working checkpoint
 
 
@@ -136,7 +134,7 @@ def fit(
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode
     with contextlib.ExitStack() as stack:
         if workers > 1:
-            report = stack.enter_context(_board(report))
+            report = stack.enter_context(runner.hearing(report))
         trainer = TorchTrainer(
             _loop(product, unit, store, feature_units=feature_units, workers=workers, report=report),
             scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0),  # 0: here, without a cluster
@@ -192,48 +190,6 @@ def _why(error: TrainingFailedError) -> str:
 
 
 # ---------------------------------------------------------------- progress
-
-
-class Board:
-    """Takes the first worker's news; the driver empties it twice a second."""
-
-    def __init__(self) -> None:
-        self._news: list[EpochReport] = []
-
-    def add(self, news: EpochReport) -> None:
-        self._news.append(news)
-
-    def take(self) -> list[EpochReport]:
-        news, self._news = self._news, []
-        return news
-
-
-_Board: Any = ray.remote(num_cpus=0)(Board)
-
-
-@contextlib.contextmanager
-def _board(report: Report) -> Iterator[Report]:
-    """Gives a report for workers elsewhere; what they report reaches `report` here."""
-    board: Any = _Board.remote()
-    stop = threading.Event()
-
-    def take() -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # progress is a courtesy; the checkpoints are the truth
-            for news in ray.get(board.take.remote(), timeout=30):
-                report(news)
-
-    def poll() -> None:
-        while not stop.wait(POLL_S):
-            take()
-
-    thread = threading.Thread(target=poll, name="reelmill-epochs", daemon=True)
-    thread.start()
-    try:
-        yield lambda news: board.add.remote(news)
-    finally:
-        stop.set()
-        thread.join()
-        take()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ chained, so units flow through them as a pipeline: unit 7 is decoded while the f
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -28,9 +29,9 @@ from pipeline.survey import Progress
 from pipeline.threads import num_cores
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
-from schemas.receipt import Receipt
 
 Row = dict[str, Any]  # a unit's fields, and `error` and `fatal`
+Tell = Callable[[Progress], None]
 
 POLL_S = 0.5
 CRASHED_UNITS_ALLOWED = 8  # units whose worker died on every attempt; beyond this the run stops
@@ -109,10 +110,8 @@ def run_plan(
     if not pending or not products:
         return []
     _write_cards(products, store)
-    tally = _Tally.remote()
-    with _polling(tally, on_progress):
-        errors = list(_drain(_dataset(products, store, limits, pending, tally)))
-    return errors
+    with hearing(on_progress) as tell:
+        return list(_drain(_dataset(products, store, limits, pending, tell)))
 
 
 def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
@@ -129,23 +128,24 @@ def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
 
 
 def _dataset(
-    products: Sequence[Product], store: Store, limits: Limits, pending: Sequence[Unit], tally: Any
+    products: Sequence[Product], store: Store, limits: Limits, pending: Sequence[Unit], tell: Tell
 ) -> ray.data.Dataset:
     """The graph: one row = one unit = one block; every step is 1:1."""
     rows = [{**asdict(unit), "error": "", "fatal": False} for unit in pending]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
     for product in products:
+        settings = {"product": product, "store": store, "limits": limits, "tell": tell}
         if product.kind == "clips":
             # 1:1, on every core: decoding is the wide part. A video that kills its decoder is caught inside the
             # stage; the two retries are for workers lost to their node.
-            dataset = dataset.map(_task_step(product, store, limits, tally), num_cpus=1, max_retries=2)
+            dataset = dataset.map(_step, fn_kwargs=settings, num_cpus=1, max_retries=2)  # type: ignore[arg-type]
         else:
             # 1:1, an actor for each GPU; without one, a single model that uses all cores by its own threads.
             # Zero logical CPUs: the decoders must be able to take every core while the model waits for units.
             dataset = dataset.map(
-                _ModelStep,  # type: ignore[arg-type]  # ray takes callable classes; its annotations don't say so
-                fn_constructor_args=(product, store, limits, tally),
+                _ActorStep,  # type: ignore[arg-type]  # ray takes callable classes and fn_kwargs; its types do not
+                fn_kwargs=settings,
                 compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
                 num_cpus=0,
                 num_gpus=1 if num_gpus else 0,
@@ -157,43 +157,39 @@ def _dataset(
 
 # ---------------------------------------------------------------- on the workers
 
-_held: dict[str, Stage] = {}  # stages that this worker process keeps open between units
+STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
+_held: dict[tuple[str, str], Stage] = {}  # (dataset, fingerprint) -> stage that is kept open from unit to unit
 
 
-def _task_step(product: Product, store: Store, limits: Limits, tally: Any) -> Callable[[Row], Row]:
-    """A step for a task pool: the worker process keeps the stage open between its tasks."""
-
-    def step(row: Row) -> Row:
-        if product.fingerprint not in _held:
-            _held[product.fingerprint] = stage_module(product.kind).open_stage(product, store, limits)
-        return _advance(row, product, store, _held[product.fingerprint], tally)
-
-    return step
-
-
-class _ModelStep:
-    """A step for an actor pool: the actor holds the model."""
-
-    def __init__(self, product: Product, store: Store, limits: Limits, tally: Any) -> None:
-        self._product, self._store, self._tally = product, store, tally
-        self._stage = stage_module(product.kind).open_stage(product, store, limits)
-
-    def __call__(self, row: Row) -> Row:
-        return _advance(row, self._product, self._store, self._stage, self._tally)
-
-
-def _advance(row: Row, product: Product, store: Store, stage: Stage, tally: Any) -> Row:
+def _step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell) -> Row:
     """Make one unit of one product unless it stands already. Errors travel in the row, so that others go on."""
     if row["error"]:
         return row
     unit = Unit(row["index"], row["start_row"], row["num_rows"], row["rows_sha256"])
     try:
-        receipt = receipts.standing(store, product, unit) or stage(unit)
+        receipt = receipts.standing(store, product, unit) or _stage(product, store, limits)(unit)
     except Exception as error:
         message, fatal = _explain(error)
         return {**row, "error": f"{product.path} unit {unit.index:06d}: {message}", "fatal": fatal}
-    tally.add.remote(product.path, unit.index, receipt)
+    tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
     return row
+
+
+class _ActorStep:
+    """The same for an actor pool, which wants a class: an actor is a process that keeps its model."""
+
+    def __call__(self, row: Row, **settings: Any) -> Row:
+        return _step(row, **settings)
+
+
+def _stage(product: Product, store: Store, limits: Limits) -> Stage:
+    """The open stage of this worker process."""
+    key = (store.uri, product.fingerprint)
+    if key not in _held:
+        while len(_held) >= STAGES_HELD:
+            _held.pop(next(iter(_held))).close()
+        _held[key] = stage_module(product.kind).open_stage(product, store, limits)
+    return _held[key]
 
 
 def _explain(error: Exception) -> tuple[str, bool]:
@@ -208,32 +204,42 @@ def _explain(error: Exception) -> tuple[str, bool]:
 # ---------------------------------------------------------------- progress and cards
 
 
-class Tally:
-    """Hears from the workers what is finished; the driver empties it twice a second."""
+class Mailbox:
+    """Hears from the workers; the driver empties it twice a second."""
 
     def __init__(self) -> None:
-        self._news: list[Progress] = []
+        self._news: list[Any] = []
 
-    def add(self, product: str, unit: int, receipt: Receipt) -> None:
-        self._news.append(Progress(product, unit, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
+    def add(self, news: Any) -> None:
+        self._news.append(news)
 
-    def take(self) -> list[Progress]:
+    def take(self) -> list[Any]:
         news, self._news = self._news, []
         return news
 
 
-_Tally: Any = ray.remote(num_cpus=0)(Tally)
+_Mailbox: Any = ray.remote(num_cpus=0)(Mailbox)
+
+
+def _post(mailbox: Any, news: Any) -> None:
+    """Waits until the mailbox has it: what is said before a unit is reported is heard before the run ends."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(mailbox.add.remote(news))
 
 
 @contextlib.contextmanager
-def _polling(tally: Any, on_progress: Callable[[Progress], None]) -> Iterator[None]:
-    """Empty the tally in a thread for the time of the block, and once more at its end."""
+def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that workers elsewhere may call; what they say reaches `listener` here.
+
+    News is a courtesy: where it is lost with a node, what stands on storage is still the truth.
+    """
+    mailbox: Any = _Mailbox.remote()
     stop = threading.Event()
 
     def take() -> None:
-        with contextlib.suppress(ray.exceptions.RayError):  # progress is a courtesy; the receipts are the truth
-            for news in ray.get(tally.take.remote(), timeout=30):
-                on_progress(news)
+        with contextlib.suppress(ray.exceptions.RayError):
+            for news in ray.get(mailbox.take.remote(), timeout=30):
+                listener(news)
 
     def poll() -> None:
         while not stop.wait(POLL_S):
@@ -242,7 +248,7 @@ def _polling(tally: Any, on_progress: Callable[[Progress], None]) -> Iterator[No
     thread = threading.Thread(target=poll, name="reelmill-progress", daemon=True)
     thread.start()
     try:
-        yield
+        yield functools.partial(_post, mailbox)
     finally:
         stop.set()
         thread.join()
