@@ -113,7 +113,8 @@ class Limits(Section):
 
     stall_s: float = Field(default=60.0, gt=0)  # seconds without one new decoded frame
     video_s: float = Field(default=7200.0, gt=0)  # seconds for one video altogether
-    memory_gb: float = Field(default=4.0, gt=0)  # address space of the decoder process beyond its start
+    # private memory (heap, anonymous maps) of the decoder process beyond what it has at its start
+    memory_gb: float = Field(default=4.0, gt=0)
 
 
 class Budget(Section):
@@ -151,7 +152,7 @@ class Clips(Section):
     frames: int = Field(ge=1)
     fps: float = Field(gt=0, le=1000)
     windows: Literal["stride", "uniform", "random", "segment"] = "stride"
-    stride_s: float | None = Field(default=None, gt=0)  # stride: seconds between starts; default frames / fps
+    stride_s: float | None = Field(default=None, ge=0.001)  # stride: seconds between starts; default frames / fps
     num_clips: int | None = Field(default=None, ge=1)  # uniform, random: clips per video
     seed: int = 0  # random
     # the last window, where the video ends inside it: leave it out, repeat its last frame, or start it over.

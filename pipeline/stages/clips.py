@@ -28,6 +28,7 @@ from pipeline.units import unit_rows
 from pipeline.video import wire
 from pipeline.video.errors import VideoError
 from pipeline.video.guard import TRY_AGAIN, Decoder
+from pipeline.video.sample import MAX_GAP_S
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Limits
@@ -91,7 +92,8 @@ def open_stage(product: Product, store: Store, limits: Limits) -> ClipsStage:
 
 def describe(product: Product, store: Store) -> dict[str, Any]:
     """What the card says of how the clips were made."""
-    from pipeline.video import encode, transform  # cv2 and av: workers, who never call this, do without them
+    # cv2 and av: workers, who never call this, do without them
+    from pipeline.video import encode, transform
 
     spec = Clips.model_validate(product.settings)
     return {
@@ -124,10 +126,10 @@ def _ledger_row(row: VideoRow, outcome: Outcome, *, num_clips: int) -> LedgerRow
     if num_clips:
         status: Status = "partial" if outcome.partial else "ok"
         return LedgerRow(row.video_id, row.uri, status, outcome.reason, outcome.message, num_clips)
-    if outcome.partial:
+    if outcome.partial:  # what was lost may be what a clip would have been made of
         return LedgerRow(row.video_id, row.uri, "failed", outcome.reason, outcome.message)
-    message = "no window of the spec fits inside it (it is shorter than one clip, and tail is drop)"
-    return LedgerRow(row.video_id, row.uri, "filtered", outcome.reason or "no_clip", outcome.message or message)
+    message = "it is shorter than one clip, and tail is drop"
+    return LedgerRow(row.video_id, row.uri, "filtered", "too_short", message)
 
 
 def _index_row(row: VideoRow, clip: EncodedClip) -> dict[str, Any]:
@@ -229,5 +231,7 @@ def _describe_sampling(spec: Clips) -> dict[str, str]:
         "frame": f"frame k of a clip is the one on display at t = start_s + k / {spec.fps:g}: the last with pts <= t",
         "length": f"{spec.frames} frames at {spec.fps:g} a second: half-open, {spec.length_s:g} s",
         "windows": starts,
+        "gaps": f"a window that lies whole inside the time of a frame that stays for more than {MAX_GAP_S} s is left "
+        "out, and the video is partial (clock_jumps)",
         "tail": tail,
     }

@@ -1,7 +1,7 @@
 """Clips of a video: the frame on display at each grid time, converted once, in one pass and bounded memory.
 
 1. `timeline.scan` reads the packets and decodes four frames: true extent, and whether packets can be trusted.
-2. `sample.windows_of` places the windows on that extent.
+2. `sample.Windows` places the windows on that extent.
 3. One decoding pass hands frames to `_Clipper`, which keeps one decoded frame and the converted frames of the windows
    that are open. Where packets can be trusted, `feed.needed_frames` leaves out what nobody needs; at the first surprise
    (and where they can't be trusted) `feed.AllFrames` decodes everything from the start and the clipper takes up the
@@ -9,7 +9,7 @@
 
 A grid time inside a damaged stretch takes the last good frame before it. Where the damage reaches to the end of the
 file, the last good frame ends the video: later grid times are a matter for the tail policy, and windows without one
-real frame are left out. Damaged frames are never used.
+real frame (with tail: drop, without all of them) are left out. Damaged frames are never used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from av.video.frame import VideoFrame
 from pipeline.video.errors import VideoError
 from pipeline.video.feed import AllFrames, SurpriseError, Work, needed_frames
 from pipeline.video.probe import no_frames
-from pipeline.video.sample import Span, Window, filled, grid_s, row_span, segments_outside, windows_of
+from pipeline.video.sample import MAX_GAP_S, Span, Window, Windows, filled, grid_ticks, row_span, segments_outside
 from pipeline.video.timeline import Timeline, scan
 from schemas.config import Clips
 from schemas.manifest import VideoRow
@@ -55,7 +55,8 @@ class Decoded:
     num_frames_decoded: int  # that came out of the decoder
     num_frames_used: int  # distinct frames that were converted
     partial: bool = False  # something of the video was lost
-    reason: str = ""  # "truncated", "decode_errors", "clock_runs_back", "segments_outside"; "" when nothing was lost
+    # "truncated", "clock_jumps", "clock_runs_back", "decode_errors", "segments_outside"; "" when nothing was lost
+    reason: str = ""
     message: str = ""  # one sentence
 
 
@@ -77,12 +78,12 @@ def sample_video(
     work = Work(progress)
     timeline = scan(source, progress=work.scanned)
     span = _span_of(row, timeline)
-    windows = windows_of(spec, row, span)
-    if not windows and row.segments and segments_outside(row, span) == len(row.segments):
-        raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
+    windows = Windows(spec, row, span, gaps=timeline.gaps_s)
     clipper = _Clipper(windows, row.video_id, spec, timeline.time_base, convert)
+    if clipper.is_done and row.segments and segments_outside(row, span) == len(row.segments):
+        raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
     everything = AllFrames(source, timeline, work)
-    if windows:
+    if not clipper.is_done:
         yield from _clips(source, timeline, clipper, everything, work)
     losses = list(_losses(timeline, everything, segments_outside(row, span), clipper))
     reason, message = losses[0] if losses else ("", "")
@@ -142,6 +143,11 @@ def _losses(
     if timeline.is_cut:
         yield "truncated", f"the file ends early: its frames stop at {ends_s:.3f} s{missing}; fetch it again"
     num_late = max(timeline.num_late, everything.num_late)
+    num_frozen = clipper.windows.num_frozen
+    if num_frozen or timeline.strays:
+        lost = [f"{num_frozen} clips in which no frame comes for more than {MAX_GAP_S} s"] if num_frozen else []
+        lost += [f"{len(timeline.strays)} frames from which the clock comes back"] if timeline.strays else []
+        yield "clock_jumps", f"timestamps jump, and {' and '.join(lost)} are left out; re-encode it if they are wrong"
     if num_late:
         what = f"timestamps run back, and {num_late} frames that lie before ones already shown are left out"
         yield "clock_runs_back", f"{what}; split the file where its clock starts again, or re-encode it with ffmpeg"
@@ -186,7 +192,7 @@ class _Clipper(Generic[T]):
 
     def __init__(
         self,
-        windows: list[Window],
+        windows: Windows,
         video_id: str,
         spec: Clips,
         time_base: Fraction,
@@ -204,7 +210,7 @@ class _Clipper(Generic[T]):
 
     def bounds(self, window: Window) -> list[int]:
         """For each real grid time the last tick at or before it: a frame is on display from its own tick on."""
-        return [int(time_s / self._time_base // 1) for time_s in grid_s(window, self._spec)]
+        return grid_ticks(window, self._spec, self._time_base)
 
     @property
     def is_done(self) -> bool:
@@ -230,7 +236,9 @@ class _Clipper(Generic[T]):
         self.end_s = end * self._time_base
         self.num_lost = len(self._open) + (self._upcoming is not None) + sum(1 for _ in self._coming)
         while self._open:
-            yield self._clip(self._open.popleft())
+            clip = self._open.popleft()
+            if self._spec.tail != "drop":
+                yield self._clip(clip)
         self._upcoming = None
 
     def _take(self, shown: _Shown[T], *, before: int) -> Iterator[SampledClip[T]]:

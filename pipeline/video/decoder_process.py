@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -37,13 +38,19 @@ from pipeline.video.decode import sample_video
 from pipeline.video.encode import encode_clip, encode_frame
 from pipeline.video.errors import VideoError
 from pipeline.video.transform import Transform
-from pipeline.video.wire import EncodedClip
+from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips
 from schemas.manifest import Segment, VideoRow
 
 PROGRESS_EVERY_S = 0.1
 RANGE_BYTES = 1 << 20  # one read from an object store; libav alone would ask for 32 KiB at a time
 PR_SET_PDEATHSIG = 1
+MEMORY_DOUBT = (
+    "it looks damaged, but decoding came close to the memory limit, which libav may take for damage: "
+    "raise limits.memory_gb to see"
+)
+
+STATUS = Path("/proc/self/status")
 
 Send = Callable[..., None]
 
@@ -56,7 +63,7 @@ def main(arguments: list[str]) -> None:
     _die_with_parent(request_fd, parent_pid, by_signal=bool(die_with_thread))
     av.logging.set_level(None)
     cv2.setNumThreads(1)
-    _limit_memory(memory_bytes)
+    memory = _Memory(memory_bytes)
     with os.fdopen(request_fd, "rb") as requests, os.fdopen(reply_fd, "wb") as replies:
 
         def send(kind: str, *, blobs: list[bytes] | None = None, **fields: Any) -> None:
@@ -69,15 +76,22 @@ def main(arguments: list[str]) -> None:
                 request, _ = wire.read(wire.exactly(requests))
             except EOFError:
                 return
-            serve(request, send)
+            serve(request, send, memory)
 
 
-def serve(request: dict[str, Any], send: Send) -> None:
+def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
     """Answer one request: clips and then done, or an error."""
     try:
-        _sample(_row(request["row"]), Clips.model_validate(request["spec"]), send)
+        outcome = _sample(_row(request["row"]), Clips.model_validate(request["spec"]), send)
+        if outcome.partial and memory.was_short():
+            send("error", reason="out_of_memory", message=MEMORY_DOUBT)
+        else:
+            send("done", **asdict(outcome))
     except VideoError as error:
-        send("error", reason=error.reason, message=error.message)
+        if memory.was_short():
+            send("error", reason="out_of_memory", message=MEMORY_DOUBT)
+        else:
+            send("error", reason=error.reason, message=error.message)
     except BrokenPipeError:
         raise  # the parent is gone
     except Exception as error:
@@ -88,7 +102,7 @@ def serve(request: dict[str, Any], send: Send) -> None:
             send("error", reason="decoder_error", message=f"{type(error).__name__}: {error}")
 
 
-def _sample(row: VideoRow, spec: Clips, send: Send) -> None:
+def _sample(row: VideoRow, spec: Clips, send: Send) -> Outcome:
     transform = Transform(spec)
     with open_source(row.uri) as source:
         clips = sample_video(
@@ -117,8 +131,7 @@ def _sample(row: VideoRow, spec: Clips, send: Send) -> None:
                 members=encode_clip(clip.frames, spec),
             ).message()
             send("clip", blobs=blobs, **header)
-    send(
-        "done",
+    return Outcome(
         num_frames_decoded=decoded.num_frames_decoded,
         num_frames_used=decoded.num_frames_used,
         partial=decoded.partial,
@@ -178,6 +191,8 @@ def _input_errors() -> Iterator[None]:
         raise VideoError("missing", "there is no such file") from None
     except IsADirectoryError:
         raise VideoError("unreadable", "this is a folder, not a file") from None
+    except MemoryError:
+        raise
     except Exception as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise VideoError("unreadable", f"the file can't be opened ({what})") from None
@@ -232,13 +247,25 @@ def _die_with_parent(request_fd: int, parent_pid: int, *, by_signal: bool) -> No
         os._exit(1)
 
 
-def _limit_memory(num_bytes: int) -> None:
-    """Let private memory grow by `num_bytes` beyond what the imports took. An allocation beyond that fails,
-    which libav, numpy and cv2 report as errors."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        now = next(int(line.split()[1]) << 10 for line in status.read_text().splitlines() if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, (now + num_bytes, now + num_bytes))
+class _Memory:
+    """Lets private memory grow by `num_bytes` beyond what the imports took. An allocation beyond that fails, which
+    numpy and cv2 report as errors. libav reports some, and hides others behind frames that do not decode."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._num_bytes = num_bytes
+        self._start = 0
+        if STATUS.exists():
+            self._start = _status_bytes("VmSize")
+            limit = _status_bytes("VmData") + num_bytes
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+    def was_short(self) -> bool:
+        """Whether at some time more than half of it was in use: one more allocation may have been too many."""
+        return STATUS.exists() and _status_bytes("VmPeak") - self._start > self._num_bytes // 2
+
+
+def _status_bytes(name: str) -> int:
+    return next(int(line.split()[1]) << 10 for line in STATUS.read_text().splitlines() if line.startswith(name))
 
 
 def _is_memory(error: Exception) -> bool:

@@ -7,7 +7,9 @@
       -   -   - -             - not decoded if no other frame refers to it (skip_frame = NONREF)
 
 It is strict about what comes out: a needed frame that fails to appear, an error, damage or a frame out of order
-raises SurpriseError, and the caller decodes everything instead. So the outcome is always that of decoding everything.
+raises SurpriseError, and the caller decodes everything instead. So the outcome for a good video is that of decoding
+everything. Damage shows only where it touches what is fed; and where a decoder covers it up without a word, what it
+makes up may depend on what it was fed.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class AllFrames:
     def __init__(self, source: str | BinaryIO, timeline: Timeline, work: Work) -> None:
         self.num_errors = 0  # packets that did not decode and frames that came out damaged
         self.num_late = 0  # frames whose time lies before one already shown
+        self.num_strays = 0  # frames at which the clock leaps and comes back
         self.end: int | None = None  # ticks: when the last frame's display ends
         self._source, self._timeline, self._work = source, timeline, work
 
@@ -78,6 +81,9 @@ class AllFrames:
         clock = Clock(has_pts=self._timeline.has_pts, interval=self._timeline.interval)
         shown: int | None = None
         for frame in self._decoded():
+            if frame.pts in self._timeline.strays:
+                self.num_strays += 1
+                continue
             ticks = clock.ticks(frame.pts, frame.dts, frame.duration or 0)
             if shown is not None and ticks < shown:
                 self.num_late += 1
@@ -94,6 +100,8 @@ class AllFrames:
                 self._work.read()
                 try:
                     frames = stream.codec_context.decode(packet)
+                except MemoryError:  # also an FFmpegError, and no fault of the file
+                    raise
                 except av.error.FFmpegError:
                     self.num_errors += begun  # before the first frame there is nothing to refer to
                     continue
@@ -210,6 +218,8 @@ def runs(
 def _decode(context: av.VideoCodecContext, packet: Packet[VideoStream] | None, work: Work) -> list[VideoFrame]:
     try:
         frames = context.decode(packet)
+    except MemoryError:
+        raise
     except av.error.FFmpegError as error:
         raise SurpriseError(str(error)) from None
     work.decoded(len(frames))

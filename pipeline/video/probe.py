@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -20,6 +20,8 @@ from av.video.stream import VideoStream
 
 from pipeline.video.errors import VideoError
 
+NO_PROTOCOL = "none"  # the name of no protocol; an empty list would mean the same, but looks like a forgotten one
+READ_BYTES = 1 << 16
 MAX_READ_ERRORS = 16  # in a row, without one packet between them: the rest of the file is lost
 NOT_A_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
 
@@ -93,6 +95,8 @@ def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
             return
         except av.error.EOFError:
             return
+        except MemoryError:  # also an FFmpegError, and no fault of the file
+            raise
         except av.error.FFmpegError:
             errors += 1
             yield None
@@ -102,34 +106,41 @@ def _good_frames(stream: VideoStream, packet: Packet[VideoStream] | None) -> lis
     """The undamaged frames that `packet`, or with None the decoder's end, brings."""
     try:
         return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
         return []
 
 
-def _open(source: str | BinaryIO) -> InputContainer:
-    try:
-        if _num_bytes(source) == 0:
-            raise VideoError("empty_file", "the file has no bytes; fetch it again")
-        # "file:" keeps a path with a colon from being taken for a protocol, and the whitelist keeps a playlist that
-        # calls itself a video from opening addresses
-        return av.open(
-            f"file:{source}" if isinstance(source, str) else source,
-            mode="r",
-            metadata_errors="ignore",  # titles that are not UTF-8 are common in old AVI files
-            options={"protocol_whitelist": "file"} if isinstance(source, str) else {},
-        )
-    except FileNotFoundError:
-        raise VideoError("missing", "there is no such file") from None
-    except av.error.FFmpegError as error:
-        what = error.strerror or type(error).__name__
-        raise VideoError("unreadable", f"this is not a video, or it is damaged where it matters ({what})") from None
+@contextmanager
+def _open(source: str | BinaryIO) -> Iterator[InputContainer]:
+    with ExitStack() as stack:
+        try:
+            # A local file is opened here, not by libav, which thus may be forbidden to open anything: a playlist that
+            # calls itself a video (HLS, DASH, concat, SDP …) reaches no other file and no address.
+            file = stack.enter_context(Path(source).open("rb", buffering=0)) if isinstance(source, str) else source
+            if _num_bytes(file) == 0:
+                raise VideoError("empty_file", "the file has no bytes; fetch it again")
+            container = av.open(
+                file,
+                mode="r",
+                metadata_errors="ignore",  # titles that are not UTF-8 are common in old AVI files
+                options={"protocol_whitelist": NO_PROTOCOL},
+                buffer_size=READ_BYTES,
+            )
+        except MemoryError:
+            raise
+        except av.error.FFmpegError as error:
+            what = error.strerror or type(error).__name__
+            raise VideoError("unreadable", f"this is not a video, or it is damaged where it matters ({what})") from None
+        except FileNotFoundError:
+            raise VideoError("missing", "there is no such file") from None
+        yield stack.enter_context(container)
 
 
-def _num_bytes(source: str | BinaryIO) -> int:
-    if isinstance(source, str):
-        return Path(source).stat().st_size
-    num_bytes = source.seek(0, os.SEEK_END)
-    source.seek(0)
+def _num_bytes(file: BinaryIO) -> int:
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
     return num_bytes
 
 

@@ -17,14 +17,20 @@ becomes of it: left out (drop), its last frame repeated (pad), its frames shown 
              longer than T / fps. A segment shorter than the window is its own span: frames after it are never taken.
              Windows that come out equal are one clip with all their labels.
 
-A span shorter than T / fps gives one window that starts at `begin`, whatever the kind. Numbers of the config count as
+A span shorter than T / fps gives one window that starts at `begin`, whatever the kind.
+
+A long wait for the next frame is real (a slideshow), but timestamps can also leap by days. So a window is left out when
+all its grid times lie inside one gap, between a frame and the next, of more than MAX_GAP_S seconds.
+
+Numbers of the config count as
 the decimals that the user wrote (3.2 is 16/5), so there is no epsilon anywhere.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,6 +38,8 @@ from schemas.config import Clips
 from schemas.manifest import VideoRow
 
 MICRO = 1_000_000
+# A frame may stay for so long and still give clips of its own. Slides stay for minutes.
+MAX_GAP_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +78,16 @@ def microseconds(time_s: Fraction) -> int:
     return round(time_s * MICRO)
 
 
-def grid_s(window: Window, spec: Clips) -> list[Fraction]:
-    """The grid times of the real frames of a window, in seconds: start_s + k / fps for k < num_real."""
-    step = 1 / exact(spec.fps)
-    return [window.start_s + k * step for k in range(window.num_real)]
+def grid_ticks(window: Window, spec: Clips, time_base: Fraction) -> list[int]:
+    """For each grid time start_s + k / fps of a window's real frames the last tick at or before it.
+
+    A frame is on display from its own tick on, so the one taken is the last whose ticks are at most these.
+    """
+    first, step = window.start_s / time_base, 1 / (exact(spec.fps) * time_base)
+    # (first + k * step) // 1, in whole numbers: sums of Fractions would cost more than the rest of the sampling
+    numerator, denominator = first.numerator * step.denominator, first.denominator * step.denominator
+    stride = step.numerator * first.denominator
+    return [(numerator + k * stride) // denominator for k in range(window.num_real)]
 
 
 def filled(num_real: int, spec: Clips) -> list[int]:
@@ -90,23 +104,67 @@ def row_span(row: VideoRow, *, begin_s: Fraction, end_s: Fraction) -> Span | Non
     return Span(start, end, row.label_ids) if start < end else None
 
 
-def windows_of(spec: Clips, row: VideoRow, span: Span) -> list[Window]:
+class Windows:
     """The windows of `span` (from row_span) in order of start, each with its own microsecond id.
 
-    With windows: segment, a segment that has nothing in common with `span` gives no window.
+    Each iteration makes them anew, so that millions of them need no memory. With windows: segment, a segment that has
+    nothing in common with `span` gives no window. `gaps` are half-open stretches in seconds, ascending and apart, in
+    which no new frame is shown; a window that lies whole inside one is left out.
     """
-    if spec.windows == "stride":
-        windows = _stride(spec, span)
-    elif spec.windows == "segment":
-        windows = (_on_segment(spec, segment) for segment in _segments(row, span))
-    elif span.end_s - span.start_s <= _length(spec):
-        windows = iter([_window(spec, span.start_s, span)])
-    elif spec.windows == "uniform":
-        windows = _uniform(spec, span)
-    else:
-        windows = _random(spec, span, row.video_id)
-    kept = (w for w in windows if spec.tail != "drop" or w.num_real == spec.frames)
-    return _merged(kept)
+
+    def __init__(
+        self, spec: Clips, row: VideoRow, span: Span, *, gaps: Sequence[tuple[Fraction, Fraction]] = ()
+    ) -> None:
+        self.num_frozen = 0  # left out for a gap, by the last whole iteration
+        self._spec, self._row, self._span = spec, row, span
+        self._gaps, self._gap_starts = gaps, [start for start, _ in gaps]
+
+    def __iter__(self) -> Iterator[Window]:
+        spec, span = self._spec, self._span
+        if spec.windows == "stride":
+            return self._kept(self._stride())  # in order and apart as they are
+        if spec.windows == "segment":
+            windows = [_on_segment(spec, segment) for segment in _segments(self._row, span)]
+        elif span.end_s - span.start_s <= _length(spec):
+            windows = [_window(spec, span.start_s, span)]
+        elif spec.windows == "uniform":
+            windows = list(_uniform(spec, span))
+        else:
+            windows = list(_random(spec, span, self._row.video_id))
+        frozen = ((window, int(self._gap_end(window) is not None)) for window in windows)
+        return iter(_merged(self._kept(frozen)))
+
+    def _kept(self, windows: Iterable[tuple[Window, int]]) -> Iterator[Window]:
+        num_frozen = 0
+        for window, num_in_gap in windows:
+            num_frozen += num_in_gap
+            is_cut = window.num_real < self._spec.frames
+            if not num_in_gap and not (is_cut and self._spec.tail == "drop"):
+                yield window
+        self.num_frozen = num_frozen
+
+    def _stride(self) -> Iterator[tuple[Window, int]]:
+        """Each window with the number of windows, from it on, that lie in the gap around it: only its first is made."""
+        spec, span = self._spec, self._span
+        step = _length(spec) if spec.stride_s is None else exact(spec.stride_s)
+        start = span.start_s
+        while start < span.end_s:
+            window = _window(spec, start, span)
+            gap_end = self._gap_end(window)
+            num_in_gap = 0 if gap_end is None else -int((_last_grid_s(window, spec) - gap_end) // step)
+            is_cut = window.num_real < spec.frames
+            yield window, min(num_in_gap, 1) if is_cut else num_in_gap
+            if is_cut:
+                return
+            start += max(num_in_gap, 1) * step
+
+    def _gap_end(self, window: Window) -> Fraction | None:
+        """The end of the gap that holds all grid times of a window, or None."""
+        at = bisect_right(self._gap_starts, window.start_s) - 1
+        if at < 0:
+            return None
+        end_s = min(self._gaps[at][1], self._span.end_s)
+        return end_s if _last_grid_s(window, self._spec) < end_s else None
 
 
 def segments_outside(row: VideoRow, span: Span) -> int:
@@ -126,15 +184,8 @@ def _window(spec: Clips, start: Fraction, span: Span) -> Window:
     return Window(start, end, span.label_ids, spec.frames if whole else int(inside))
 
 
-def _stride(spec: Clips, span: Span) -> Iterator[Window]:
-    step = _length(spec) if spec.stride_s is None else exact(spec.stride_s)
-    start = span.start_s
-    while start < span.end_s:
-        window = _window(spec, start, span)
-        yield window
-        if window.num_real < spec.frames:
-            return
-        start += step
+def _last_grid_s(window: Window, spec: Clips) -> Fraction:
+    return window.start_s + (window.num_real - 1) / exact(spec.fps)
 
 
 def _uniform(spec: Clips, span: Span) -> Iterator[Window]:

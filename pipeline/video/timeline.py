@@ -24,6 +24,7 @@ from av.video.stream import VideoStream
 
 from pipeline.video.clock import Clock
 from pipeline.video.probe import no_frames, open_video, packets
+from pipeline.video.sample import MAX_GAP_S
 from pipeline.video.truncation import is_cut
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ STORES_PTS = {"mov", "matroska", "mpegts", "mpeg", "flv", "ogg", "nut", "ivf", "
 # Recordings of a broadcast begin anywhere, and nothing is lost with the frames before the first key frame. In a file of
 # another kind these say that the first key frame is damaged.
 RECORDINGS = {"mpegts", "mpeg", "flv"}
+# Leaves out packets that it finds damaged and says nothing: what the decoder makes of the gap depends on all it was fed
+HIDES_DAMAGE = {"flv"}
 # The decoder must confirm so many frames before their packets' timestamps are believed: enough for one B-frame pattern
 NUM_CONFIRMED = 4
 # Packets that change the decoder for those that follow can't be passed over
@@ -65,6 +68,8 @@ class Timeline:
     is_cut: bool  # the file ends before the length that it states
     num_damaged: int  # packets known to be damaged or before the first frame that decodes, and unreadable places
     num_late: int  # packets whose decoding time lies before that of one stored earlier: the clock runs back
+    strays: frozenset[int]  # ticks of the few frames that lie MAX_GAP_S after ones stored later; not shown
+    gaps: tuple[tuple[int, int], ...]  # ticks: more than MAX_GAP_S from a shown frame to the next, or to the end
 
     @property
     def begin_s(self) -> Fraction:
@@ -73,6 +78,10 @@ class Timeline:
     @property
     def end_s(self) -> Fraction:
         return self.end * self.time_base
+
+    @property
+    def gaps_s(self) -> list[tuple[Fraction, Fraction]]:
+        return [(start * self.time_base, end * self.time_base) for start, end in self.gaps]
 
 
 def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline:
@@ -102,6 +111,7 @@ def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline
         interval=interval,
         has_pts=bool(names & STORES_PTS),
         is_recorded=bool(names & RECORDINGS),
+        hides_damage=bool(names & HIDES_DAMAGE),
         cut=_is_cut(source),
     )
 
@@ -157,6 +167,8 @@ class _FirstFrames:
     def _decode(self, packet: Packet[VideoStream] | None) -> None:
         try:
             frames: list[VideoFrame] = self._context.decode(packet)
+        except MemoryError:  # also an FFmpegError, and no fault of the file
+            raise
         except av.error.FFmpegError:
             self.is_clean = not self.frames and self.is_clean  # before the first key frame errors are no surprise
             return
@@ -176,6 +188,7 @@ def _timeline(
     interval: int,
     has_pts: bool,
     is_recorded: bool,
+    hides_damage: bool,
     cut: bool,
 ) -> Timeline:
     pts, dts = np.array(seen.pts, np.int64), np.array(seen.dts, np.int64)
@@ -184,14 +197,17 @@ def _timeline(
     is_shown = (flags & 2) == 0
     is_promised = is_shown.copy()  # frames that the file says it has
     is_complete = bool((pts != NONE).all())
+    max_gap = int(MAX_GAP_S / time_base)
+    is_stray = _strays(pts, max_gap) if has_pts else np.zeros(len(pts), bool)
+    strays = frozenset(pts[is_stray].tolist())
     if is_complete and is_key.any():
         first_key = int(is_key.argmax())
         is_from_key = np.arange(len(pts)) >= first_key
-        has_reference = ~is_from_key | (
-            pts >= pts[first_key]
-        )  # B-frames shown before the first key frame have lost theirs
+        # B-frames shown before the first key frame have lost theirs
+        has_reference = ~is_from_key | (pts >= pts[first_key]) | is_stray[first_key]
         is_shown &= is_from_key & has_reference
         is_promised &= has_reference & (is_from_key | (not is_recorded))
+    is_shown &= ~is_stray
     is_trusted = (
         is_complete
         and bool(is_key.any())
@@ -201,13 +217,14 @@ def _timeline(
         and [frame[0] for frame in confirm.frames] == np.sort(pts[is_shown])[: len(confirm.frames)].tolist()
     )
     first = Clock(has_pts=has_pts or is_trusted, interval=interval)
-    begin = first.ticks(*confirm.frames[0])
+    begin = first.ticks(*next((frame for frame in confirm.frames if frame[0] not in strays), confirm.frames[0]))
     num_undecoded = int((pts[is_promised] < begin).sum()) if has_pts and is_complete else 0
-    end = _end(np.where(pts == NONE, dts, pts), np.array(seen.durations, np.int64), is_shown, begin, interval)
+    shown = np.where(pts == NONE, dts, pts)
+    end = max(begin + 1, _end(shown, np.array(seen.durations, np.int64), is_shown, begin, interval))
     return Timeline(
         time_base=time_base,
         begin=begin,
-        end=max(end, begin + 1),
+        end=end,
         interval=interval,
         ticks=pts,
         is_key=is_key,
@@ -216,12 +233,36 @@ def _timeline(
         is_shown=is_shown,
         # Two packets may carry the two fields of an interlaced frame. What a decoder makes up for lost data depends on
         # all that it was fed.
-        can_skip=is_trusted and not (confirm.is_interlaced or seen.changes_decoder or seen.num_damaged),
+        can_skip=is_trusted
+        and not (confirm.is_interlaced or seen.changes_decoder or seen.num_damaged or strays or hides_damage),
         has_pts=has_pts or is_trusted,
         is_cut=cut,
         num_damaged=seen.num_damaged + num_undecoded,
-        num_late=_num_late(dts[dts != NONE]),
+        num_late=_num_late(dts[(dts != NONE) & ~is_stray]),
+        strays=strays,
+        gaps=_gaps(shown[is_shown & (shown != NONE)], begin, end, max_gap),
     )
+
+
+def _strays(ticks: npt.NDArray[np.int64], max_gap: int) -> npt.NDArray[np.bool_]:
+    """(P,) bool: frames that leap ahead of frames stored later, where they are the exception.
+
+    Where they are not, the later ones lie behind, as after a clock that started again.
+    """
+    is_stray = np.zeros(len(ticks), bool)
+    known = np.flatnonzero(ticks != NONE)
+    times = ticks[known].astype(np.float64)  # differences of absurd times would not fit int64
+    is_ahead = times - np.minimum.accumulate(times[::-1])[::-1] > max_gap
+    is_behind = np.maximum.accumulate(times) - times > max_gap
+    if is_ahead.sum() < is_behind.sum():
+        is_stray[known[is_ahead]] = True
+    return is_stray
+
+
+def _gaps(ticks: npt.NDArray[np.int64], begin: int, end: int, max_gap: int) -> tuple[tuple[int, int], ...]:
+    times = np.append(np.sort(ticks[ticks >= begin]), end)
+    starts = np.flatnonzero(np.diff(times.astype(np.float64)) > max_gap)
+    return tuple((int(times[at]), int(times[at + 1])) for at in starts)
 
 
 def _num_late(dts: npt.NDArray[np.int64]) -> int:

@@ -36,6 +36,7 @@ def test_clip_length_and_step() -> None:
         {"windows": "random"},
         {"num_clips": 3},
         {"windows": "segment", "stride_s": 1},
+        {"stride_s": 1e-6},
         {"resize": (4, 4)},
         {"fps": 0},
         {"tail": "wrap"},

@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -264,8 +265,48 @@ def test_a_video_too_short_for_tail_drop_is_filtered(dataset, tmp_path):
     data = dataset([write_video(tmp_path / "a.mp4", num_frames=10)], {"tail": "drop"})
     data.make()
     (row,) = data.ledger()
-    assert (row.status, row.reason, row.num_items) == ("filtered", "no_clip", 0)
+    assert (row.status, row.reason, row.num_items) == ("filtered", "too_short", 0)
     assert "shorter than one clip" in row.message
+
+
+@pytest.mark.parametrize("damage", ["cut", "holes"])
+@pytest.mark.parametrize("num_frames", [20, 30])
+def test_a_damaged_video_without_a_clip_has_failed(dataset, tmp_path, damage, num_frames):
+    path = write_video(tmp_path / "a.avi", num_frames=num_frames, codec="mpeg4")
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(data[: len(data) * 3 // 4])
+    else:
+        with av.open(str(path)) as container:
+            places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+        for at, size in places[8:]:
+            data[at : at + size] = bytes(size)
+        path.write_bytes(data)
+    made = dataset([path], {"tail": "drop"})
+    made.make()
+    (row,) = made.ledger()
+    if damage == "holes" and num_frames == 20:  # too short before it was damaged, and nobody decodes it
+        assert (row.status, row.reason) == ("filtered", "too_short")
+    else:
+        assert (row.status, row.reason) == ("failed", "truncated" if damage == "cut" else "decode_errors")
+    assert made.index() == []
+
+
+def test_a_clock_that_leaps_is_a_partial_row(dataset, tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for index in range(50):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = index + 10**8 * (index == 49), Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = dataset([path])
+    data.make()
+    (row,) = data.ledger()
+    assert (row.status, row.reason, row.num_items) == ("partial", "clock_jumps", 2)
+    assert "a frame that stays" in describe(data.product, data.store)["sampling"]["gaps"]
 
 
 def test_what_a_transform_refuses_is_a_row(dataset, tmp_path):

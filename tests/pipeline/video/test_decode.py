@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -280,6 +281,61 @@ def test_a_clock_that_starts_again_ends_the_video(make_video) -> None:
     clips, outcome = sampled(path, Clips(frames=5, fps=5))
     assert [c.frame_pts_s for c in clips] == [c.frame_pts_s for c in once]
     assert (outcome.partial, outcome.reason) == (True, "clock_runs_back")
+
+
+def leaping(path: Path, change: Callable[[int], int]) -> Path:
+    """The same packets with pts moved by so many seconds."""
+    target = path.with_name("leaping.mkv")
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None:
+                packet.pts += int(change(number) / packet.time_base)
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
+def test_a_clock_that_leaps_ahead_and_comes_back_costs_its_frame(make_video) -> None:
+    path = make_video("a.mp4", num_frames=100, b_frames=0)
+    whole, _ = sampled(path, Clips(frames=5, fps=5))
+    clips, outcome = sampled(leaping(path, lambda number: 100_000 * (number == 40)), Clips(frames=5, fps=5))
+    assert (outcome.partial, outcome.reason) == (True, "clock_jumps")
+    assert [c.clip_id for c in clips] == [c.clip_id for c in whole]
+    expected = [t if t != 1.6 else 1.56 for c in whole for t in c.frame_pts_s]
+    assert [t for c in clips for t in c.frame_pts_s] == expected
+
+
+def test_a_clock_that_leaps_back_for_one_frame_costs_that_frame(make_video) -> None:
+    path = make_video("a.mp4", num_frames=100, b_frames=0)
+    clips, outcome = sampled(leaping(path, lambda number: 20_000 * (number != 40)), Clips(frames=5, fps=5))
+    assert (outcome.partial, outcome.reason) == (True, "clock_runs_back")
+    assert len(clips) == 4
+
+
+@pytest.mark.parametrize("windows", ["stride", "uniform"])
+def test_a_clock_that_leaps_for_good_makes_no_frozen_clips(make_video, windows: str) -> None:
+    path = make_video("a.mkv", times=[*range(50), *range(10**8, 10**8 + 50)], b_frames=0)  # 46 days
+    num_clips = 5 if windows == "uniform" else None
+    clips, outcome = sampled(path, Clips(frames=5, fps=5, windows=windows, num_clips=num_clips))
+    assert (outcome.partial, outcome.reason) == (True, "clock_jumps")
+    assert len(clips) == (4 if windows == "stride" else 2)
+    assert ("3999998 clips" if windows == "stride" else "3 clips") in outcome.message
+
+
+def test_slides_that_stay_for_a_minute_give_all_their_clips(make_video) -> None:
+    clips, outcome = sampled(make_video("a.mp4", times=[0, 60, 120], rate=1, b_frames=0), Clips(frames=4, fps=0.4))
+    assert not outcome.partial
+    assert [t for c in clips[:12] for t in c.frame_pts_s] == [t for t in (0.0, 60.0) for _ in range(24)]
+
+
+@pytest.mark.parametrize(("tail", "num_clips"), [("pad", 1), ("loop", 1), ("drop", 0)])
+def test_a_clip_that_damage_cuts_short_is_a_tail(make_video, tail: str, num_clips: int) -> None:
+    path = make_video("a.mp4", num_frames=50, gop=10, mux={"movflags": "faststart"}, b_frames=0)
+    clips, outcome = sampled(damaged(path, 0.3, 10**6), Clips(frames=10, fps=5, tail=tail))
+    assert (outcome.partial, outcome.reason) == (True, "decode_errors")
+    assert len(clips) == num_clips
+    assert all(1 <= clip.num_real_frames < 10 for clip in clips)
 
 
 def test_the_size_may_change_on_the_way(make_video, ffmpeg, tmp_path: Path) -> None:

@@ -260,6 +260,25 @@ def test_frames_too_large_for_the_memory_limit(tmp_path):
         assert len(read(decoder, row)[0]) == 1
 
 
+@pytest.mark.parametrize("memory_mb", [1, 5, 9, 15])
+def test_memory_that_libav_takes_for_damage(tmp_path, memory_mb):
+    """libav's h264 decoder answers some failed allocations with frames that do not come."""
+    path = tmp_path / "a.mkv"
+    noise = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 1080, 1920, "yuv420p"
+        for _ in range(4):
+            pixels = noise.integers(0, 255, (1080, 1920, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode(None))
+    row = VideoRow("v", str(path), None, (), (), None, None)
+    with Decoder(Limits(memory_gb=memory_mb / 1000)) as decoder, pytest.raises(VideoError) as caught:
+        read(decoder, row)
+    assert caught.value.reason == "out_of_memory"
+    assert "limits.memory_gb" in caught.value.message
+
+
 def test_input_that_is_not_there_or_not_readable(decoder, video, tmp_path):
     cases = {
         str(tmp_path / "gone.mp4"): "missing",

@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
+from pipeline.video import feed
+from pipeline.video import probe as probe_module
+from pipeline.video import timeline as timeline_module
 from pipeline.video.errors import VideoError
 from pipeline.video.probe import probe
 
@@ -59,6 +65,69 @@ def test_missing_empty_and_other_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
         assert reason(str(tmp_path / name)) == expected, name
         assert reason(io.BytesIO(data)) == expected, name
+
+
+PLAYLISTS = {
+    "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nreal.ts\n#EXT-X-ENDLIST\n",
+    "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nreal.ts\n#EXT-X-ENDLIST\n",
+    "concat.mp4": "ffconcat version 1.0\nfile 'real.ts'\n",
+    "dash.mp4": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
+    'mediaPresentationDuration="PT2S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" '
+    'bandwidth="1"><BaseURL>real.ts</BaseURL></Representation></AdaptationSet></Period></MPD>',
+    "sdp.mp4": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_a_playlist_opens_no_other_file_and_no_address(make_video, monkeypatch, name: str) -> None:
+    real = make_video("real.ts")
+    path = real.with_name(name)
+    path.write_text(PLAYLISTS[name])
+    monkeypatch.chdir(real.parent)
+    with path.open("rb") as file:
+        for source in (str(path), name, file, io.BytesIO(path.read_bytes())):
+            assert reason(source) == "unreadable", source
+
+
+class Exhausted:
+    """A container, a stream and a decoder in one, for which there is no memory."""
+
+    def decode(self, packet: object) -> list:
+        raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    @property
+    def codec_context(self) -> Exhausted:
+        return self
+
+    demux = decode
+
+
+def test_running_out_of_memory_is_no_damage(make_video, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(make_video("a.mp4"))
+    timeline = timeline_module.scan(path, progress=lambda count: None)
+    nothing: Any = Exhausted()
+    work = feed.Work(lambda count: None)
+
+    @contextmanager
+    def opened(source: object) -> Iterator[tuple[Any, Any]]:
+        with probe_module.open_video(path) as (container, _):
+            yield container, nothing
+
+    monkeypatch.setattr(feed, "packets", lambda container, stream: iter([object()]))
+    monkeypatch.setattr(feed, "open_video", opened)
+    for attempt in (
+        lambda: list(probe_module.packets(nothing, nothing)),
+        lambda: probe_module._good_frames(nothing, None),
+        lambda: timeline_module._FirstFrames(nothing).finish(),
+        lambda: list(feed.AllFrames(path, timeline, work)),
+        lambda: feed._decode(nothing, None, work),
+    ):
+        with pytest.raises(MemoryError):
+            attempt()
+    monkeypatch.setattr(av, "open", lambda *_, **__: nothing.decode(None))
+    with pytest.raises(MemoryError):
+        probe(path)
 
 
 def test_sound_cover_art_and_pictures_are_no_video(ffmpeg, tmp_path: Path) -> None:

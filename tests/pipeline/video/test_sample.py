@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.video.sample import Window, exact, filled, grid_s, row_span, segments_outside, windows_of
+from pipeline.video.sample import Window, Windows, exact, filled, grid_ticks, row_span, segments_outside
 from schemas.config import Clips
 from schemas.manifest import Segment, VideoRow
 
@@ -19,7 +20,7 @@ def windows(spec: Clips, row: VideoRow | None = None, *, begin: float = 0, end: 
     row = row or a_row()
     span = row_span(row, begin_s=exact(begin), end_s=exact(end))
     assert span is not None
-    return windows_of(spec, row, span)
+    return list(Windows(spec, row, span))
 
 
 def spans(found: list[Window]) -> list[tuple[float, float, int]]:
@@ -68,6 +69,44 @@ def test_uniform_spreads_over_the_whole_range_and_centres_one() -> None:
         (9, 11, 4),
     ]
     assert spans(windows(Clips(frames=4, fps=2, windows="uniform", num_clips=1))) == [(4, 6, 4)]
+
+
+@pytest.mark.parametrize(("frames", "stride_s"), [(4, None), (4, 0.3), (1, 0.7), (4, 70), (16, 1.1)])
+@pytest.mark.parametrize("gap", [(3, 100), (1, 3.5), (-1, 8), (3, 12.4), (9, 200), (12, 12.1), (5, 6)])
+@pytest.mark.parametrize("tail", ["pad", "drop"])
+def test_a_window_inside_a_gap_is_left_out(frames: int, stride_s: float | None, gap: tuple, tail: str) -> None:
+    spec = Clips(frames=frames, fps=4, stride_s=stride_s, tail=tail)
+    every = windows(spec, end=150)
+    row, gaps = a_row(), [(exact(gap[0]), exact(gap[1]))]
+    span = row_span(row, begin_s=Fraction(0), end_s=Fraction(150))
+    assert span is not None
+    found = Windows(spec, row, span, gaps=gaps)
+
+    def is_frozen(window: Window) -> bool:
+        last = window.start_s + Fraction(window.num_real - 1, 4)
+        return gaps[0][0] <= window.start_s and last < gaps[0][1]
+
+    assert list(found) == [window for window in every if not is_frozen(window)]
+    if tail == "pad":
+        assert found.num_frozen == sum(map(is_frozen, every))
+
+
+@pytest.mark.parametrize("kind", ["stride", "uniform", "random", "segment"])
+def test_an_absurd_gap_costs_nothing(kind: str) -> None:
+    spec = Clips(frames=4, fps=4, windows=kind, num_clips=50 if kind in ("uniform", "random") else None)
+    row = a_row()
+    span = row_span(row, begin_s=Fraction(0), end_s=Fraction(10**12))
+    assert span is not None
+    found = Windows(spec, row, span, gaps=[(Fraction(19, 2), Fraction(10**12 - 1))])
+    assert len(list(found)) <= 12  # one by one they would take weeks
+    assert list(found) == list(found)
+
+
+def test_windows_are_made_one_by_one() -> None:
+    row, spec = a_row(), Clips(frames=4, fps=4, stride_s=0.001)
+    span = row_span(row, begin_s=Fraction(0), end_s=Fraction(10**9))
+    assert span is not None
+    assert len(list(islice(Windows(spec, row, span), 5))) == 5
 
 
 def test_random_depends_on_seed_and_video_only() -> None:
@@ -132,8 +171,9 @@ def test_tail_policies_fill_the_clip() -> None:
     begin=st.fractions(-5, 50, max_denominator=90000),
     length=st.fractions(Fraction(1, 1000), 60, max_denominator=90000),
     kind=st.sampled_from(["stride", "uniform", "random"]),
+    time_base=st.sampled_from([Fraction(1, 12800), Fraction(1001, 30000), Fraction(1, 7)]),
 )
-def test_every_window_lies_in_the_span_with_its_grid(frames, fps, stride_s, begin, length, kind) -> None:
+def test_every_window_lies_in_the_span_with_its_grid(frames, fps, stride_s, begin, length, kind, time_base) -> None:
     spec = Clips(
         frames=frames,
         fps=fps,
@@ -144,7 +184,7 @@ def test_every_window_lies_in_the_span_with_its_grid(frames, fps, stride_s, begi
     row, end = a_row(), begin + length
     span = row_span(row, begin_s=begin, end_s=end)
     assert span is not None
-    found = windows_of(spec, row, span)
+    found = list(Windows(spec, row, span))
     assert found
     assert len({w.clip_id("v") for w in found}) == len(found)
     assert "." not in "".join(w.clip_id("v") for w in found)
@@ -152,7 +192,7 @@ def test_every_window_lies_in_the_span_with_its_grid(frames, fps, stride_s, begi
     for window in found:
         all_times = [window.start_s + Fraction(k) / exact(fps) for k in range(frames)]
         inside = [t for t in all_times if begin <= t < end]
-        assert grid_s(window, spec) == inside
+        assert grid_ticks(window, spec, time_base) == [t // time_base for t in inside]
         assert window.num_real == len(inside) >= 1
         whole = len(inside) == frames
         assert window.end_s == (window.start_s + frames / exact(fps) if whole else end)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from pipeline.video.errors import VideoError
@@ -21,7 +23,7 @@ def shown_s(timeline: Timeline) -> list[float]:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
 def test_b_frames_are_put_in_order_of_display(make_video, name: str) -> None:
     timeline = scanned(make_video(name, b_frames=3))
-    assert timeline.can_skip
+    assert timeline.can_skip == (name != "a.flv")  # its demuxer says nothing of packets that it finds damaged
     begin = timeline.begin_s
     assert shown_s(timeline) == pytest.approx([float(begin) + i / 25 for i in range(50)], abs=1e-3)
     assert float(timeline.end_s - begin) == pytest.approx(2, abs=2e-3)
@@ -78,6 +80,40 @@ def test_a_clock_that_runs_back_is_counted(make_video) -> None:
     path = make_video("a.ts")
     path.write_bytes(path.read_bytes() * 2)
     assert 45 <= scanned(path).num_late <= 50
+
+
+def with_times(path: Path, change: Callable[[int], int], name: str) -> Path:
+    """The same packets with other pts, in seconds."""
+    target = path.with_name("changed_" + name)
+    with av.open(str(path)) as source, av.open(str(target), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None:
+                packet.pts += int(change(number) / packet.time_base)
+                packet.stream = stream
+                out.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("a.mp4", {20}), ("a.mp4", {20, 21, 22}), ("b.mkv", {20}), ("b.mkv", {20, 21, 22}), ("b.mkv", {0})],
+)
+def test_a_clock_that_leaps_and_comes_back(make_video, name: str, frames: set[int]) -> None:
+    path = make_video("a.mp4", b_frames=0)
+    timeline = scanned(with_times(path, lambda number: 100_000 * (number in frames), name))
+    assert not timeline.can_skip
+    assert len(timeline.strays) == len(frames)
+    assert timeline.begin_s == Fraction(0 in frames, 25)
+    assert float(timeline.end_s) == pytest.approx(2, abs=2e-3)
+    assert (timeline.gaps, timeline.num_damaged) == ((), 0)
+
+
+def test_long_waits_for_the_next_frame_are_gaps(make_video) -> None:
+    assert scanned(make_video("slides.mp4", times=[0, 60, 660, 720], rate=1, b_frames=0)).gaps == ()
+    timeline = scanned(make_video("leap.mp4", times=[0, 60, 661, 100_000], rate=1, b_frames=0))
+    assert timeline.gaps_s == [(60, 661), (661, 100_000)]
+    assert timeline.can_skip
 
 
 def test_progress_grows_with_the_packets(make_video) -> None:
