@@ -1,0 +1,81 @@
+"""The same run elsewhere: into an object store, and on a Ray cluster that is already there. The bytes are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.fs as pafs
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.store import resolve
+from pipeline.synth import SynthSpec, make_dataset
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+CONFIG = """\
+dataset: {out}
+source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/trimmed/videos}}
+clips:
+  rgb16: {{frames: 16, fps: 8, resize: [128, 171]}}
+features:
+  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv4b}}
+heads:
+  actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 5}}
+"""
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=5, duration_s=2.0))
+    return folder
+
+
+def run(videos: Path, folder: Path, out: str, *options: str) -> None:
+    config = folder / "config.yaml"
+    config.write_text(CONFIG.format(out=out, videos=videos))
+    command = [sys.executable, "-m", "jobs.run", str(config), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+
+
+def tree(uri: str) -> dict[str, str]:
+    """Every file with its hash; `_config.json` names the dataset's own place, so it is left out."""
+    filesystem, root = resolve(uri)
+    found = {}
+    for info in filesystem.get_file_info(pafs.FileSelector(root, recursive=True)):
+        if info.is_file and info.base_name != "_config.json":
+            with filesystem.open_input_file(info.path) as file:
+                found[info.path.removeprefix(root).strip("/")] = hashlib.sha256(file.read()).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def at_home(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("home")
+    run(videos, folder, str(folder / "out"))
+    return tree(str(folder / "out"))
+
+
+def test_an_object_store_gets_the_same_tree(videos: Path, at_home, tmp_path: Path, s3_uri: str) -> None:
+    uri = s3_uri.format("deep/dataset")
+    run(videos, tmp_path, uri)
+    assert tree(uri) == at_home
+    run(videos, tmp_path, uri)  # and it resumes from there: nothing to do
+    assert tree(uri) == at_home
+
+
+def test_a_running_cluster_makes_the_same_tree(videos: Path, at_home, tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
+    try:
+        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
+        cluster.wait_for_nodes()
+        run(videos, tmp_path, str(tmp_path / "out"), "--address", cluster.address)
+    finally:
+        cluster.shutdown()
+    assert tree(str(tmp_path / "out")) == at_home
