@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +29,10 @@ from pipeline.video.feed import AllFrames, SurpriseError, Work, needed_frames
 from pipeline.video.probe import no_frames
 from pipeline.video.sample import MAX_GAP_S, Span, Window, Windows, filled, grid_ticks, row_span, segments_outside
 from pipeline.video.timeline import Timeline, scan
-from schemas.config import Clips
-from schemas.manifest import VideoRow
+from schemas.video_row import VideoRow
+
+if TYPE_CHECKING:
+    from schemas.config import Clips
 
 T = TypeVar("T")
 

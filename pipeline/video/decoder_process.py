@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import av
 import cv2
@@ -39,8 +40,10 @@ from pipeline.video.encode import encode_clip, encode_frame
 from pipeline.video.errors import VideoError
 from pipeline.video.transform import Transform
 from pipeline.video.wire import EncodedClip, Outcome
-from schemas.config import Clips
-from schemas.manifest import Segment, VideoRow
+from schemas.video_row import Segment, VideoRow
+
+if TYPE_CHECKING:
+    from schemas.config import Clips
 
 PROGRESS_EVERY_S = 0.1
 RANGE_BYTES = 1 << 20  # one read from an object store; libav alone would ask for 32 KiB at a time
@@ -82,7 +85,7 @@ def main(arguments: list[str]) -> None:
 def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
     """Answer one request: clips and then done, or an error."""
     try:
-        outcome = _sample(_row(request["row"]), Clips.model_validate(request["spec"]), send)
+        outcome = _sample(_row(request["row"]), _spec(request["spec"]), send)
         if outcome.partial and memory.was_short():
             send("error", reason="out_of_memory", message=MEMORY_DOUBT)
         else:
@@ -158,6 +161,12 @@ def _row(fields: dict[str, Any]) -> VideoRow:
     segments = tuple(Segment(**segment) for segment in fields.pop("segments"))
     labels, label_ids = tuple(fields.pop("labels")), tuple(fields.pop("label_ids"))
     return VideoRow(**fields, labels=labels, label_ids=label_ids, segments=segments)
+
+
+def _spec(fields: dict[str, Any]) -> Clips:
+    # The parent has validated it. Building pydantic's models again would be a third of this process's start.
+    sizes = {name: tuple(fields[name]) for name in ("resize", "crop") if fields[name]}
+    return cast("Clips", SimpleNamespace(**{**fields, **sizes}))
 
 
 # ---------------------------------------------------------------- the input

@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from io import BytesIO
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
-from schemas.config import Clips
 from schemas.errors import ReelmillError
+
+if TYPE_CHECKING:
+    from schemas.config import Clips
 
 Encoding = Literal["jpeg", "mp4", "npy"]
 X264_PRESET = "medium"

@@ -30,7 +30,7 @@ from pipeline.video.errors import VideoError
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
 from schemas.errors import ReelmillError
-from schemas.manifest import VideoRow
+from schemas.video_row import VideoRow
 
 START_S = 120.0  # a cold machine may read the libraries from a slow disk
 SLICE_S = 0.5  # a wait counts at most this much at a time, so that a machine asleep accuses no video

@@ -33,9 +33,12 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from schemas.config import Clips
-from schemas.manifest import VideoRow
+from schemas.video_row import VideoRow
+
+if TYPE_CHECKING:
+    from schemas.config import Clips
 
 MICRO = 1_000_000
 # A frame may stay for so long and still give clips of its own. Slides stay for minutes.

@@ -138,7 +138,7 @@ class _Packets:
         self.num_bytes.append(packet.size)
         self.flags.append(packet.is_keyframe | hidden << 1)
         # the first packet may carry what the decoder has been given anyway
-        if len(self.pts) > 1 and any(packet.has_sidedata(kind) for kind in CHANGES_DECODER):
+        if len(self.pts) > 1 and any(side.data_type in CHANGES_DECODER for side in packet.iter_sidedata()):
             self.changes_decoder = True
 
 

@@ -10,7 +10,7 @@ turning the small picture is cheaper than turning the large one, and the two ord
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import cv2
@@ -18,7 +18,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from pipeline.video.errors import VideoError
-from schemas.config import Clips
+
+if TYPE_CHECKING:
+    from schemas.config import Clips
 
 cv2.setNumThreads(1)  # a worker per core: threads inside a worker only fight each other
 

@@ -173,6 +173,22 @@ def test_a_signal_to_the_whole_group_is_the_parent_s_to_answer(decoder, video, n
     assert decoder.pid == pid
 
 
+def test_the_decoder_process_starts_without_what_it_has_no_use_for():
+    script = "import sys, pipeline.video.decoder_process; print({'pyarrow', 'pydantic', 'torch'} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=HERE.parents[2], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("settings", [{"crop": (32, 40)}, {"resize": None, "short_side": 24}, {"windows": "segment"}])
+def test_settings_arrive_as_they_were(decoder, video, settings):
+    clips, _ = read(decoder, video("ordinary"), Clips.model_validate({**SPEC.model_dump(), **settings}))
+    size = {"crop": (32, 40), "short_side": (24, 32)}.get(next(reversed(settings)), (48, 64))
+    assert {(clip.height_px, clip.width_px) for clip in clips} == {size}
+    assert len(clips) == (1 if "windows" in settings else 3)
+
+
 def test_the_parent_needs_no_video_library():
     script = "import sys, pipeline.video.guard; print({'av', 'cv2', 'torch'} & set(sys.modules))"
     run = subprocess.run(
