@@ -97,5 +97,5 @@ def _facts(key: str, members: dict[str, bytes]) -> dict[str, Any]:
         }
     except (KeyError, TypeError, ValueError) as error:
         raise ReelmillError(
-            f"sample {key}: its json is missing or damaged ({error!r}); `reelmill verify` says which shard"
+            f"sample {key}: its json is missing or damaged ({error!r}); the shard was damaged after it was written"
         ) from None

@@ -80,7 +80,7 @@ class FeatureRows:
 
     def _check_count(self, video_id: str, expected: int, found: int) -> None:
         if found != expected:
-            message = f"{found} of its {expected} clips are in the shard; `reelmill verify` says which one is damaged"
+            message = f"{found} of its {expected} clips are in the shard; the shard was damaged after it was written"
             self.problems.setdefault(video_id, message)
 
     def _write(self, num_rows: int) -> None:

@@ -122,7 +122,8 @@ class FeatureStage:
                         yield from self._of_group(group)
         except (FileNotFoundError, tarfile.TarError) as error:
             raise ReelmillError(
-                f"{path} is missing or damaged ({error}), though its receipt stands: `reelmill verify` finds such units"
+                f"{path} is missing or damaged ({error}), though its receipt stands: delete "
+                f"{receipts.receipt_path(upstream.product, unit.index)} and run again, so that it is made anew"
             ) from None
 
     def _of_group(self, group: Sequence[Clip]) -> Iterator[tuple[Clip, np.ndarray | str]]:
