@@ -1,6 +1,6 @@
 """Decode-to-clips beside the ffmpeg command line doing the same sampling and resize, on the same videos and cores.
 
-    python benchmarks/clips_rate.py [VIDEO or FOLDER ...] [--rounds 3] [--cores 2]
+    python -m benchmarks.clips_rate [VIDEO or FOLDER ...] [--rounds 3] [--cores 2]
 
 Both run one process per core, each with one thread, and take the videos in the same order. ffmpeg writes one jpeg
 a sampled frame (`fps=5:round=down,scale=171:128`, bilinear); reelmill writes
@@ -22,8 +22,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import imageio_ffmpeg
-from machine import machine_line
 
+from benchmarks.machine import machine_line
 from jobs.prepare import Prepared, prepare
 from pipeline.sources.listing import VIDEO_EXTENSIONS
 from pipeline.stages.clips import open_stage

@@ -1,6 +1,6 @@
 """How long, and in how much memory, a million Kinetics rows are indexed and planned.
 
-    python benchmarks/index_million.py [--rows 1000000] [--folder DIR]
+    python -m benchmarks.index_million [--rows 1000000] [--folder DIR]
 
 Makes a Kinetics csv and a folder with a file per row (empty ones, since indexing opens no video), one folder per
 class as Kinetics has it. Then a fresh process reads the csv, lists the folder, matches the two, writes the manifest,
@@ -65,14 +65,13 @@ def make_dataset(folder: Path, num_rows: int) -> None:
 
 
 def run_child(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--child", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.index_million", "--child", str(folder)]
     result = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT, text=True)
     return dict(json.loads(result.stdout))
 
 
 def measure(folder: Path) -> None:
     """Index and plan, in this process; prints seconds by step and peak memory as JSON."""
-    sys.path.insert(0, str(ROOT))
     clock, peaks_mb = [time.perf_counter()], []
 
     def step_done() -> None:

@@ -1,6 +1,6 @@
 """Peak memory of long videos: the worker and its decoder process, clips written to disk.
 
-    python benchmarks/memory_long.py [--hours 10] [VIDEO ...]
+    python -m benchmarks.memory_long [--hours 10] [VIDEO ...]
 
 Bar: 2 minutes of 1080p, or 10 hours of anything, under 1 GB resident. The long video is made here: ten seconds of
 synthetic motion, its packets repeated without a new encoding. Nothing is asserted; a table comes out.
@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import av
-from machine import machine_line
 
+from benchmarks.machine import machine_line
 from jobs.prepare import prepare
 from pipeline.stages.clips import ClipsStage
 from pipeline.survey import survey
@@ -42,9 +42,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="memory_long_") as temporary:
         work = Path(temporary)
         for video in arguments.videos or standard_videos(work, arguments.hours):
-            subprocess.run(
-                [sys.executable, __file__, "--child", str(video), str(work / f"out_{video.stem}")], check=True
-            )
+            command = [sys.executable, "-m", "benchmarks.memory_long", "--child", str(video), str(work / video.stem)]
+            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
 def standard_videos(work: Path, hours: float) -> list[Path]:
