@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine_line
+from benchmarks.machine import machine_line
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_CLASSES = 400
