@@ -25,13 +25,14 @@ import imageio_ffmpeg
 
 from benchmarks.machine import machine_line
 from jobs.prepare import Prepared, prepare
-from pipeline.sources.listing import VIDEO_EXTENSIONS
+from pipeline.sources.listing import is_video_name
 from pipeline.stages.clips import open_stage
 from pipeline.survey import survey
 from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/videos"
+FILES_PER_GROUP = 200
 FPS, HEIGHT_PX, WIDTH_PX, FRAMES = 5, 128, 171, 16
 
 
@@ -54,7 +55,7 @@ def main() -> None:
 def given(arguments: list[Path]) -> dict[str, list[Path]]:
     found: list[Path] = []
     for argument in arguments:
-        inside = sorted(p for p in argument.rglob("*") if p.suffix.lower() in VIDEO_EXTENSIONS)
+        inside = sorted(path for path in argument.rglob("*") if is_video_name(path.name))
         found += inside if argument.is_dir() else [argument]
     return {"given": found}
 
@@ -69,13 +70,14 @@ def standard_groups(work: Path) -> dict[str, list[Path]]:
         ]
         groups["real, 240-256 lines, 2-18 s"] = short
         groups["kinetics only, 340x256, 10 s"] = sorted((SHARED / "kinetics").iterdir())
-        groups["one 1080p h264, 122 s"] = [SHARED / "long/hd_1080p_122s.mp4"]
+        groups["1080p h264, 122 s, one per core"] = [SHARED / "long/hd_1080p_122s.mp4"]
     return groups
 
 
 def compare(name: str, paths: list[Path], work: Path, rounds: int, cores: int) -> None:
-    repeats = max(1, 20 // len(paths))  # small groups are done several times over: starting up should not decide
-    videos = link_all(paths, repeats if len(paths) < 20 and "1080p" not in name else 1, work / "videos")
+    # groups are done over and over until they are some seconds of work: starting up should not decide
+    repeats = cores if "1080p" in name else max(1, FILES_PER_GROUP // len(paths))
+    videos = link_all(paths, repeats, work / "videos")
     theirs, ours = [], []
     for round_number in range(rounds + 1):  # the first round warms the page cache and is not counted
         a = time_ffmpeg(sorted(videos.iterdir()), work / "ffmpeg", cores)

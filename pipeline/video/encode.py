@@ -72,7 +72,7 @@ def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarra
         return _decode_jpegs(members)
     except (KeyError, ValueError) as error:
         raise ReelmillError(
-            f"a sample holds no readable {encoding} frames ({error}); `reelmill verify` says which shard is damaged"
+            f"a sample holds no readable {encoding} frames ({error}): the shard was damaged after it was written"
         ) from None
 
 
