@@ -38,6 +38,8 @@ from schemas.ledger import LedgerRow
 from schemas.receipt import Card
 
 CLIPS_PER_VIDEO = 4
+GFLOP_PER_CLIP = 77.1  # 38.55 GMAC, of which all but 0.02 are done before fc7
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 FRAMES = 16
 UNIT_ROWS = "0" * 64
 VIDEOS = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "videos"
@@ -84,7 +86,24 @@ def compare(store: Store, clips: Product, unit: Unit, asked: argparse.Namespace)
     cosine = (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
     used = receipts.read_card(store, product.path).details["precision"]
     print(f"cosine of both results: min {cosine.min():.6f}, mean {cosine.mean():.6f}; {used['used']}: {used['why']}")
+    print_ceiling(asked.clips / statistics.median(seconds["features stage"]), getattr(torch, DTYPES[used["used"]]))
     print(f"{machine_line('torch', 'opencv-contrib-python-headless', 'pyarrow')}; {threads} threads")
+
+
+def print_ceiling(clips_per_s: float, dtype: torch.dtype) -> None:
+    """The stage's arithmetic beside what this machine's matrix multiplication reaches in the same precision."""
+    side, times = 3072, 5
+    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    took = []
+    for _ in range(times):
+        began_s = time.perf_counter()
+        a @ b
+        took.append(time.perf_counter() - began_s)
+    machine = 2 * side**3 / min(took) / 1e9
+    stage = clips_per_s * GFLOP_PER_CLIP
+    print(
+        f"arithmetic: {stage:.0f} GFLOP/s; a {side}-square {dtype} matmul here: {machine:.0f} ({stage / machine:.0%})"
+    )
 
 
 def print_table(seconds: dict[str, list[float]], num_clips: int) -> None:
