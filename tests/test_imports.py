@@ -51,7 +51,9 @@ def test_direction(path: Path) -> None:
         assert not touches(names, *others), "the rooms of the domain do not know each other"
 
 
-@pytest.mark.parametrize("name", ["units", "receipts", "store", "shards", "graph", "survey", "config", "backbones/__init__"])
+@pytest.mark.parametrize(
+    "name", ["units", "receipts", "store", "shards", "graph", "survey", "config", "backbones/__init__"]
+)
 def test_planning_needs_no_heavy_package(name: str) -> None:
     names = imported(ROOT / "pipeline" / f"{name}.py")
     assert not touches(names, "torch", "av", "cv2", "webdataset", "numba")
