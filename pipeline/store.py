@@ -1,7 +1,7 @@
 """Where a dataset lives: any local path or pyarrow filesystem URI, with atomic writes.
 
 A file becomes visible whole or not at all: on local disk it is written under a temporary name, synced and
-renamed; on an object store it is staged on local disk and sent with one PUT.
+renamed; on an object store it is staged in a nameless local file and sent in one call (see `Store._upload`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from schemas.errors import StorageError, UsageError
 from schemas.receipt import FileEntry
 
 TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
+UPLOAD_CHUNK_BYTES = 8 << 20
+_LOCAL = pafs.LocalFileSystem()
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -111,11 +113,26 @@ class Store:
             staged.file.write(data)
             return staged.publish()
 
-    def upload(self, local: Path, relative: str) -> None:
-        """Send a local file with one PUT (object stores only)."""
-        with pa.OSFile(str(local), "rb") as source, self._fs.open_output_stream(self.path(relative)) as sink:
-            while chunk := source.read(8 << 20):
-                sink.write(chunk)
+    def _upload(self, staged: BinaryIO, relative: str) -> None:
+        """Send a flushed local file to an object store.
+
+        The object appears whole, or what stood under its name before stays, when the process is killed at any
+        moment, when an interrupt or any exception arrives in Python at any moment (one that comes while bytes are
+        under way is raised after the last of them), and when the network or the server fails. It rests on two
+        things: the store's own promise to show an object only at the end of its upload, and that the staged file
+        can be read back from the local disk (a read error there cuts the object short, and raises OSError).
+        """
+        # pyarrow's output streams have no abort: closing or dropping one completes the upload with the bytes it has
+        # got. So no stream may ever be in Python's hands, where an exception can come between any two
+        # steps: this opens, copies and closes in one native call.
+        pafs.copy_files(
+            f"/dev/fd/{staged.fileno()}",
+            self.path(relative),
+            source_filesystem=_LOCAL,
+            destination_filesystem=self._fs,
+            chunk_size=UPLOAD_CHUNK_BYTES,
+            use_threads=False,  # one file; the parts of a large one are sent in parallel all the same
+        )
 
 
 @contextmanager
@@ -168,38 +185,48 @@ class _HashingFile:
 
 
 class StagedFile:
-    """A file under a temporary name. Leaving the `with` block without `publish` removes it."""
+    """A file not yet visible. Leaving the `with` block without `publish` removes it.
+
+    For a local store it has a temporary name in the product's `_tmp` folder, which a killed process leaves behind
+    for the next run to sweep. For an object store it has no name at all, so that nothing outlives the process.
+    """
 
     def __init__(self, store: Store, relative: str) -> None:
         self._store = store
         self._relative = relative
-        if store.is_local:
-            target = Path(store.path(relative))
-            # the product folder's _tmp: the same disk, so that the rename is atomic
-            product = PurePosixPath(relative).parts[:-1] if len(PurePosixPath(relative).parts) > 1 else ()
-            folder = Path(store.path("/".join((*product[:2], TEMP_FOLDER))))
-            with _writing(store.path(relative)):
-                folder.mkdir(parents=True, exist_ok=True)
-                target.parent.mkdir(parents=True, exist_ok=True)
-        else:
-            folder = Path(tempfile.gettempdir())
-        self._temporary = folder / f"{PurePosixPath(relative).name}.{uuid.uuid4().hex}"
+        self._temporary = self._make_temporary() if store.is_local else None
+        self._raw: BinaryIO  # closed by publish or by leaving the block
         with _writing(store.path(relative)):
-            self._raw = self._temporary.open("wb")  # closed by publish or by leaving the block
+            if self._temporary:
+                self._raw = self._temporary.open("wb")
+            else:
+                self._raw = cast(BinaryIO, tempfile.TemporaryFile())
         self._hashing = _HashingFile(self._raw, store.path(relative))
         self.file = cast(BinaryIO, self._hashing)
+
+    def _make_temporary(self) -> Path:
+        """A temporary name on the local store's disk, its folder and the target's folder made."""
+        where = self._store.path(self._relative)
+        # the product folder's _tmp: the same disk, so that the rename is atomic
+        *folders, name = PurePosixPath(self._relative).parts
+        folder = Path(self._store.path("/".join((*folders[:2], TEMP_FOLDER))))
+        with _writing(where):
+            folder.mkdir(parents=True, exist_ok=True)
+            Path(where).parent.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.{uuid.uuid4().hex}"
 
     def publish(self) -> FileEntry:
         """Make the file visible under its name; returns its size and hash."""
         with _writing(self._store.path(self._relative)):
             self._raw.flush()
-            os.fsync(self._raw.fileno())
-            self._raw.close()
-            if self._store.is_local:
+            os.fsync(self._raw.fileno())  # before an upload too: a disk that can't keep the bytes says so here
+            if self._temporary:
+                self._raw.close()
                 os.replace(self._temporary, self._store.path(self._relative))
             else:
-                self._store.upload(self._temporary, self._relative)
-                self._temporary.unlink()
+                self._raw.seek(0)  # on some systems /dev/fd shares the position
+                self._store._upload(self._raw, self._relative)
+                self._raw.close()
         name = "/".join(PurePosixPath(self._relative).parts[2:]) or self._relative
         return FileEntry(path=name, bytes=self._hashing.bytes, sha256=self._hashing.sha256.hexdigest())
 
@@ -211,4 +238,5 @@ class StagedFile:
     ) -> None:
         with suppress(OSError):  # a full disk may refuse the last buffered bytes; the file goes away anyway
             self._raw.close()
-        self._temporary.unlink(missing_ok=True)
+        if self._temporary:
+            self._temporary.unlink(missing_ok=True)

@@ -107,3 +107,62 @@ def test_an_object_store(s3_uri) -> None:
     assert store.read("clips/a/x.tar") == b"x" * 20_000_000
     store.delete("clips/a/x.tar")
     assert store.files("clips/a") == []
+
+
+def interrupted_at(step: int, act) -> bool:
+    """Call `act`, raising KeyboardInterrupt at the step-th line of Python that it runs; False when it has fewer."""
+    left = step
+
+    def trace(frame, event, _argument):
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_any_line_leaves_an_object_whole(s3_uri) -> None:
+    store = Store(s3_uri.format("interrupted"))
+    old, new = b"old" * 1000, b"new" * 2000
+    store.put("clips/a/x.tar", old)
+    seen = set()
+    for step in range(1, 1000):
+        with store.stage("clips/a/x.tar") as staged:
+            staged.file.write(new)
+            interrupted = interrupted_at(step, staged.publish)
+        seen.add(found := store.read("clips/a/x.tar"))
+        assert found in (old, new), f"an interrupt at line {step} published {len(found)} bytes"
+        if not interrupted:
+            break
+        if found == new:
+            store.put("clips/a/x.tar", old)
+    assert not interrupted
+    assert step > 10
+    assert seen == {old, new}
+
+
+@pytest.mark.slow
+def test_a_killed_writer_to_an_object_store_leaves_nothing(s3_uri, tmp_path) -> None:
+    uri = s3_uri.format("killed")
+    code = (
+        "import os, signal; from pipeline.store import Store\n"
+        f"staged = Store({uri!r}).stage('clips/a/clips-000000.tar')\n"
+        "staged.file.write(b'x' * 10_000_000); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == -9
+    assert everything(tmp_path) == set()
+    assert Store(uri).files("clips/a") == []
