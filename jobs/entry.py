@@ -49,10 +49,12 @@ def run_app(app: typer.Typer) -> NoReturn:
         _fail(str(error), EXIT_USAGE)
     except ReelmillError as error:
         _fail(str(error), EXIT_ERROR)
-    except _Interrupted:
+    except (KeyboardInterrupt, _Interrupted):
         _fail("interrupted; what was finished is kept, and the same command goes on from here", EXIT_INTERRUPTED)
     except BrokenPipeError:
         sys.exit(EXIT_ERROR)  # the reader of our output went away
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", EXIT_ERROR)
     sys.exit(0)
 
 

@@ -44,17 +44,23 @@ def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features
 
 
 def prepare(config: Config) -> Prepared:
-    """Make the manifest where it is missing or of another source, plan, and sweep what killed runs left."""
+    """Make the manifest where it is missing or of another source, plan, and sweep what killed runs left.
+
+    A manifest that stands is kept: a source that can't be listed whole for a moment must not take products away.
+    """
     store = Store(config.dataset)
+    hashes = {name: hash_weights(name, features) for name, features in config.features.items()}
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if manifest_source(store) != source_json(config.source).decode():
-        report = build_manifest(store, config.source)
-        Console(stderr=True, highlight=False).print(f"indexed {report}")
-    if config.heads and not read_labels(store):
+        console.print(f"indexed {build_manifest(store, config.source)}")
+    else:
+        console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
+    if config.heads and len(read_labels(store)) < 2:
         raise UsageError(
-            f"heads.{next(iter(config.heads))}: no video of this source has a label to learn; put each class's videos "
-            "in a folder of its own, index a list with labels, or leave `heads` out"
+            f"heads.{next(iter(config.heads))}: this source has fewer than two labels to tell apart; put each class's "
+            "videos in a folder of its own, index a list with labels, or leave `heads` out"
         )
-    plan = plan_config(config, store)
+    plan = plan_config(config, store, sha256=lambda name, features: hashes[name])
     if not plan.units:
         raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to do; index a source with videos")
     if store.is_local:
@@ -83,6 +89,9 @@ def stored_plan(dataset: str) -> tuple[Store, Plan]:
     data = store.read_or_none(CONFIG_FILE)
     if data is None:
         raise UsageError(f"{dataset}: not a dataset that `reelmill run` has made (it has no {CONFIG_FILE})")
-    left = json.loads(data)
-    config = Config.model_validate(left["config"])
+    try:
+        left = json.loads(data)
+        config = Config.model_validate(left["config"])
+    except (ValueError, KeyError):  # pydantic's error is a ValueError
+        raise ReelmillError(f"{dataset}/{CONFIG_FILE} is damaged; run its config again, or name the config") from None
     return store, plan_config(config, store, sha256=lambda name, features: left["weights_sha256"][name])

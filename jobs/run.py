@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
 from pipeline import pictures, receipts, runner
 from pipeline.config import load_config
+from pipeline.sources.listing import is_video_name
+from pipeline.stages import package_versions
 from pipeline.survey import ProductState, failed_rows, survey
 from pipeline.units import read_labels
 from schemas.config import Config
@@ -39,6 +42,8 @@ def main(
 ) -> None:
     """Run a config's graph: what is finished is skipped, what is missing or stale is made."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
+    if not source.is_dir() and (dataset or weights):
+        raise UsageError("--dataset and --weights go with a folder; a config says both itself")
     config = _folder_config(source, dataset, weights) if source.is_dir() else load_config(source)
     prepared = prepare(config)
     if retry_failed:
@@ -79,22 +84,34 @@ def _folder_config(folder: Path, dataset: str | None, weights: str | None) -> Co
         "clips": {"rgb16": {"frames": 16, "fps": 5, "stride_s": 3.2, "resize": [128, 171]}},
         "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": weights, "layer": "fc6"}},
     }
-    if any(child.is_dir() for child in folder.iterdir()):
+    if _num_classes(folder) >= 2:
         document["heads"] = {"actions": {"kind": "lstm", "features": ["c3d"]}}
     else:
-        Console(stderr=True, highlight=False).print(
-            f"{folder} has no subfolders, so there are no classes to learn: making clips and features only"
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"{folder} has no two subfolders with videos, so there are no classes to tell apart: "
+            "making clips and features only"
         )
     return Config.model_validate(document)
+
+
+def _num_classes(folder: Path) -> int:
+    """Subfolders that hold a video, at any depth."""
+    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    return sum(any(is_video_name(path.name) for path in child.rglob("*")) for child in children)
 
 
 def _make_products(prepared: Prepared, *, address: str | None, workers: int | None) -> list[runner.UnitError]:
     """Run what is pending on Ray; nothing pending, no Ray."""
     plan, store = prepared.plan, prepared.store
+    products = [product for product in plan.products if product.kind != "heads"]
     states = [state for state in survey(store, plan) if not state.path.startswith("heads/")]
     pending = [unit for unit in plan.units if any(unit.index not in state.standing for state in states)]
-    if not pending:
+    if not pending and all(receipts.card_stands(store, product) for product in products):
         return []
+    _warn_of_other_versions(prepared, states)
+    for state in states:
+        if state.pending:
+            store.delete(f"{state.path}/{PREVIEW_FILE}")  # drawn anew at the end, wherever this run is killed
     with runner.cluster(address=address, workers=workers), run_display(states) as display:
         errors = runner.run_plan(plan, store, limits=prepared.config.limits, pending=pending, on_progress=display)
     for state in states:
@@ -116,20 +133,38 @@ def _explain(errors: Sequence[runner.UnitError]) -> str:
 
 
 def _draw_previews(prepared: Prepared) -> None:
-    """A contact sheet beside each clips product, so that a person sees what was sampled."""
-    labels = read_labels(prepared.store)
+    """A contact sheet beside each clips product that has none, so that a person sees what was sampled."""
+    store, labels = prepared.store, read_labels(prepared.store)
     for product in prepared.plan.products:
-        if product.kind == "clips":
-            sheet = pictures.contact_sheet(prepared.store, product.path, labels=labels)
-            path = f"{product.path}/{PREVIEW_FILE}"
-            if sheet is not None and prepared.store.read_or_none(path) != sheet:
-                prepared.store.put(path, sheet)
-                receipts.sweep(prepared.store, product.path)
+        if product.kind != "clips" or PREVIEW_FILE in store.files(product.path):
+            continue
+        try:
+            sheet = pictures.contact_sheet(store, product.path, labels=labels)
+        except (ReelmillError, OSError, tarfile.TarError) as error:  # a picture is no reason to stop
+            Console(stderr=True, highlight=False).print(f"{product.path}: no preview: {error}", markup=False)
+            continue
+        if sheet is not None:
+            store.put(f"{product.path}/{PREVIEW_FILE}", sheet)
+            receipts.sweep(store, product.path)
+
+
+def _warn_of_other_versions(prepared: Prepared, states: Sequence[ProductState]) -> None:
+    """Say so where a product was begun with other package versions: their bytes may differ."""
+    for product, state in zip(prepared.plan.products, states, strict=False):
+        if state.standing and state.pending and receipts.card_stands(prepared.store, product):
+            begun, now = receipts.read_card(prepared.store, product.path).versions, package_versions(product.kind)
+            changed = [f"{name} {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]]
+            if changed:
+                Console(stderr=True, highlight=False, soft_wrap=True).print(
+                    f"{product.path} was begun with other versions ({', '.join(changed)}): units made now may differ "
+                    "in their bytes; delete its folder to make it whole anew"
+                )
 
 
 def _retract_failed(prepared: Prepared) -> None:
     """Take back every unit with a failed row, so that this run makes it again."""
-    for state in survey(prepared.store, prepared.plan):
+    # downstream first: a kill in between must not leave a head or features that trust what was taken back
+    for state in reversed(survey(prepared.store, prepared.plan)):
         for index, receipt in state.standing.items():
             if receipt.rows.get("failed"):
                 receipts.retract(prepared.store, state.path, index)

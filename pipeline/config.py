@@ -31,6 +31,8 @@ def parse_config(text: str, name: str) -> Config:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+    except (ValueError, RecursionError) as error:  # a date that is none, an anchor inside itself
+        raise UsageError(f"{name}: not valid YAML: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -76,8 +76,16 @@ def committed_units(store: Store, product: str) -> list[int]:
 
 
 def read_ledger(store: Store, product: str, unit: int) -> list[LedgerRow]:
-    with store.open(ledger_path(product, unit)) as file:
-        return [LedgerRow(**row) for row in pq.read_table(file).to_pylist()]
+    """Raises ReelmillError where the ledger of a unit is missing or damaged."""
+    path = ledger_path(product, unit)
+    try:
+        with store.open(path) as file:
+            return [LedgerRow(**row) for row in pq.read_table(file).to_pylist()]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ReelmillError(
+            f"{path} is missing or damaged ({error}), though its receipt stands: delete "
+            f"{receipt_path(product, unit)} and run again, so that the unit is made anew"
+        ) from None
 
 
 def retract(store: Store, product: str, unit: int) -> None:
@@ -116,11 +124,22 @@ def write_card(store: Store, card: Card) -> None:
 
 
 def read_card(store: Store, product: str) -> Card:
-    """Raises ReelmillError where the folder is not a product."""
+    """Raises ReelmillError where the folder is not a product, or its card is damaged."""
     data = store.read_or_none(f"{product}/_card.json")
     if data is None:
         raise ReelmillError(f"{store.uri}: no product {product!r} here (it has no _card.json)")
-    return Card.model_validate_json(data)
+    try:
+        return Card.model_validate_json(data)
+    except ValidationError:
+        raise ReelmillError(f"{store.uri}/{product}/_card.json is damaged: `reelmill run` makes it anew") from None
+
+
+def card_stands(store: Store, product: Product) -> bool:
+    """Whether the card on storage is of these very settings."""
+    try:
+        return read_card(store, product.path).fingerprint == product.fingerprint
+    except ReelmillError:
+        return False
 
 
 class UnitWriter:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import sys
@@ -30,7 +31,7 @@ from pipeline.threads import num_cores
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
 
-Row = dict[str, Any]  # a unit's fields, and `error` and `fatal`
+Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> message; `fatal`
 Tell = Callable[[Progress], None]
 
 POLL_S = 0.5
@@ -107,9 +108,9 @@ def run_plan(
 ) -> list[UnitError]:
     """Make every pending unit of every clips and features product; returns those that could not be made."""
     products = [product for product in plan.products if product.kind != "heads"]
+    _write_cards(products, store)
     if not pending or not products:
         return []
-    _write_cards(products, store)
     with hearing(on_progress) as tell:
         return list(_drain(_dataset(products, store, limits, pending, tell)))
 
@@ -118,11 +119,10 @@ def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
     """Pull units through the chain of stages, and yield the errors; stop at the first fatal one."""
     try:
         for row in dataset.iter_rows():
-            if row["error"]:
-                error = UnitError(row["index"], row["error"], row["fatal"])
-                yield error
-                if error.fatal:
-                    return
+            for message in json.loads(row["errors"]).values():
+                yield UnitError(row["index"], message, row["fatal"])
+            if row["fatal"]:
+                return
     except ray.exceptions.RayError as error:
         yield UnitError(-1, f"workers died again and again, so the run stopped: {_last_line(error)}", fatal=True)
 
@@ -131,7 +131,7 @@ def _dataset(
     products: Sequence[Product], store: Store, limits: Limits, pending: Sequence[Unit], tell: Tell
 ) -> ray.data.Dataset:
     """The graph: one row = one unit = one block; every step is 1:1."""
-    rows = [{**asdict(unit), "error": "", "fatal": False} for unit in pending]
+    rows = [{**asdict(unit), "errors": "{}", "fatal": False} for unit in pending]
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
     for product in products:
@@ -158,19 +158,21 @@ def _dataset(
 # ---------------------------------------------------------------- on the workers
 
 STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
-_held: dict[tuple[str, str], Stage] = {}  # (dataset, fingerprint) -> stage that is kept open from unit to unit
+_held: dict[tuple[str, str, str], Stage] = {}  # by dataset, product and fingerprint; kept open from unit to unit
 
 
 def _step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell) -> Row:
     """Make one unit of one product unless it stands already. Errors travel in the row, so that others go on."""
-    if row["error"]:
+    errors = json.loads(row["errors"])
+    if row["fatal"] or any(path in errors for path in product.upstream):
         return row
     unit = Unit(row["index"], row["start_row"], row["num_rows"], row["rows_sha256"])
     try:
         receipt = receipts.standing(store, product, unit) or _stage(product, store, limits)(unit)
     except Exception as error:
         message, fatal = _explain(error)
-        return {**row, "error": f"{product.path} unit {unit.index:06d}: {message}", "fatal": fatal}
+        errors[product.path] = f"{product.path} unit {unit.index:06d}: {message}"
+        return {**row, "errors": json.dumps(errors), "fatal": fatal}
     tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
     return row
 
@@ -184,7 +186,7 @@ class _ActorStep:
 
 def _stage(product: Product, store: Store, limits: Limits) -> Stage:
     """The open stage of this worker process."""
-    key = (store.uri, product.fingerprint)
+    key = (store.uri, product.path, product.fingerprint)
     if key not in _held:
         while len(_held) >= STAGES_HELD:
             _held.pop(next(iter(_held))).close()
@@ -256,26 +258,28 @@ def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 
 
 @ray.remote(num_cpus=0, max_calls=1, max_retries=2)  # max_calls: the process that loaded a model goes away after it
-def _card_task(product: Product, store: Store) -> str:
+def _card_task(product: Product, store: Store) -> ReelmillError | None:
     try:
         receipts.write_card(store, card_of(product, store))
     except ReelmillError as error:
-        return str(error)
-    return ""
+        return type(error)(f"{product.path}: {error}")
+    return None
 
 
 def _write_cards(products: Sequence[Product], store: Store) -> None:
     """Write the cards before any unit. A card that stands for the same fingerprint is kept."""
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
     for product in products:  # in order: a features card reads the card of its clips
-        standing = store.read_or_none(f"{product.path}/_card.json")
-        if standing is not None and receipts.read_card(store, product.path).fingerprint == product.fingerprint:
+        if receipts.card_stands(store, product):
             continue
+        # the card says which precision the model's actors use, so it is made on such a machine
+        num_gpus = 1 if has_gpu and product.kind == "features" else 0
         try:
-            message = ray.get(_card_task.remote(product, store))
+            problem = ray.get(_card_task.options(num_gpus=num_gpus).remote(product, store))
         except ray.exceptions.RayError as error:
             raise ReelmillError(f"{product.path}: its card can't be made: {_last_line(error)}") from None
-        if message:
-            raise ReelmillError(f"{product.path}: {message}")
+        if problem is not None:
+            raise problem
 
 
 def _last_line(error: Exception) -> str:

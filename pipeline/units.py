@@ -19,6 +19,7 @@ from schemas.manifest import VideoRow
 MANIFEST = "manifest.parquet"
 LABELS = "labels.json"  # beside the manifest: the label names, by label id
 SOURCE_KEY = b"reelmill.source"  # in the manifest's schema metadata
+LABELS_KEY = b"reelmill.labels"
 ROWS_PER_GROUP = 8192  # a worker that needs one unit reads one or two row groups, not the whole manifest
 
 
@@ -34,22 +35,26 @@ def read_manifest(store: Store, columns: list[str] | None = None) -> pa.Table:
     try:
         with store.open(MANIFEST) as file:
             return pq.read_table(file, columns=columns)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ReelmillError(f"{store.uri}: no manifest here; make one with `reelmill index`") from None
+    except pa.ArrowInvalid as error:
+        raise ReelmillError(f"{store.uri}/{MANIFEST} is damaged ({error}); `reelmill index` makes it anew") from None
 
 
 def read_labels(store: Store) -> list[str]:
-    """The label names by label id; empty where there is no list."""
-    data = store.read_or_none(LABELS)
-    return json.loads(data) if data is not None else []
+    """The label names by label id; empty where there are none. They ride in the manifest, so that names and ids agree
+    at any moment; labels.json is a copy for people."""
+    with store.open(MANIFEST) as file:
+        metadata = pq.read_schema(file).metadata or {}
+    return list(json.loads(metadata.get(LABELS_KEY, b"[]")))
 
 
 def manifest_source(store: Store) -> str | None:
-    """The source section that the manifest was made from, as JSON; None where there is no manifest."""
+    """The source section that the manifest was made from, as JSON; None where there is no sound manifest."""
     try:
         with store.open(MANIFEST) as file:
             metadata = pq.read_schema(file).metadata or {}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, pa.ArrowInvalid):
         return None
     return metadata.get(SOURCE_KEY, b"").decode()
 
@@ -105,5 +110,8 @@ def unit_table(store: Store, unit: Unit) -> pa.Table:
 
 
 def unit_rows(store: Store, unit: Unit) -> list[VideoRow]:
-    """The manifest rows of a unit, in manifest order."""
-    return [VideoRow.from_dict(row) for row in unit_table(store, unit).to_pylist()]
+    """The manifest rows of a unit, in manifest order. Raises ReelmillError when they are not the planned ones."""
+    rows = unit_table(store, unit)
+    if rows.num_rows != unit.num_rows or plan_units(rows, unit.num_rows)[0].rows_sha256 != unit.rows_sha256:
+        raise ReelmillError(f"{store.uri}/{MANIFEST} was made anew while this run used it; run the same command again")
+    return [VideoRow.from_dict(row) for row in rows.to_pylist()]

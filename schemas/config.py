@@ -11,7 +11,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder n
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 # ---------------------------------------------------------------- source
@@ -179,6 +179,9 @@ class Clips(Section):
         for size in (self.resize, self.crop):
             if size and min(size) < 8:
                 raise ValueError(f"frames under 8 px a side are not supported, got {list(size)}")
+        size = self.crop or self.resize
+        if self.encoding == "mp4" and size and (size[0] % 2 or size[1] % 2):
+            raise ValueError(f"an mp4 holds even sizes only, and this one would be {list(size)} (height, width)")
         if self.resize and self.crop and (self.crop[0] > self.resize[0] or self.crop[1] > self.resize[1]):
             raise ValueError(f"crop {list(self.crop)} does not fit inside resize {list(self.resize)}")
         return self

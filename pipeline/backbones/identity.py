@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import UsageError
 
 Option = str | int | float | bool
 FILE_OPTIONS = ("mean",)  # options whose value is a path: the file decides the numbers, not its name
@@ -44,4 +44,4 @@ def file_sha256(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ReelmillError(f"{path}: can't read this file ({error.strerror}); check the path") from None
+        raise UsageError(f"{path}: can't read this file ({error.strerror}); check the path") from None

@@ -20,7 +20,7 @@ from pipeline.sources.issues import Issues
 from pipeline.sources.listing import Listing, Progress, list_videos
 from pipeline.sources.registry import SOURCES
 from pipeline.store import TEMP_FOLDER, Store
-from pipeline.units import LABELS, MANIFEST, SOURCE_KEY, write_manifest
+from pipeline.units import LABELS, LABELS_KEY, MANIFEST, SOURCE_KEY, write_manifest
 from schemas.config import Source
 from schemas.errors import ReelmillError
 
@@ -79,7 +79,8 @@ def index_source(source: Source, *, progress: Progress | None = None) -> Indexed
 
     rows = SOURCES[source.kind](source, scan, issues)
     rows.report_files_without_row()
-    table = rows.table().replace_schema_metadata({SOURCE_KEY: source_json(source)})
+    names = json.dumps(rows.labels, ensure_ascii=False)
+    table = rows.table().replace_schema_metadata({SOURCE_KEY: source_json(source), LABELS_KEY: names.encode()})
     return Indexed(
         videos=rows.listing.videos,
         table=table,

@@ -8,8 +8,9 @@ A stage module offers
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import Protocol
 
@@ -28,7 +29,7 @@ CODE_VERSIONS: dict[ProductKind, int] = {"clips": 1, "features": 1, "heads": 1}
 # the packages whose version can change a product's bytes
 PACKAGES: dict[ProductKind, tuple[str, ...]] = {
     "clips": ("av", "opencv-contrib-python-headless", "pyarrow"),
-    "features": ("torch", "opencv-contrib-python-headless", "pyarrow"),
+    "features": ("torch", "av", "opencv-contrib-python-headless", "pyarrow"),
     "heads": ("torch", "numpy", "matplotlib", "safetensors", "pyarrow"),
 }
 
@@ -54,5 +55,14 @@ def card_of(product: Product, store: Store) -> Card:
         settings=dict(product.settings),
         upstream=dict(product.upstream),
         details=stage_module(product.kind).describe(product, store),
-        versions={name: version(name) for name in PACKAGES[product.kind]},
+        versions=package_versions(product.kind),
     )
+
+
+def package_versions(kind: ProductKind) -> dict[str, str]:
+    """The versions, here and now, of the packages that can change a product's bytes and are installed."""
+    found = {}
+    for name in PACKAGES[kind]:
+        with suppress(PackageNotFoundError):  # a GPU node does without av unless clips are mp4
+            found[name] = version(name)
+    return found

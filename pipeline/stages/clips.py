@@ -32,7 +32,7 @@ from pipeline.video.sample import MAX_GAP_S
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Limits
-from schemas.errors import StorageError, UsageError
+from schemas.errors import StorageError
 from schemas.ledger import LedgerRow, Status
 from schemas.manifest import VideoRow
 from schemas.receipt import Receipt
@@ -79,14 +79,7 @@ class ClipsStage:
 
 
 def open_stage(product: Product, store: Store, limits: Limits) -> ClipsStage:
-    """Raises UsageError where the settings can't work for any video."""
-    spec = Clips.model_validate(product.settings)
-    size = spec.crop or spec.resize
-    if spec.encoding == "mp4" and size and (size[0] % 2 or size[1] % 2):
-        raise UsageError(
-            f"{product.path}: an mp4 holds even sizes only, and this one would be {list(size)} (height, width): "
-            "change resize or crop, or the encoding"
-        )
+    """A stage with a decoder process of its own."""
     return ClipsStage(product, store, Decoder(limits))
 
 

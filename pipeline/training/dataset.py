@@ -13,7 +13,7 @@ from pipeline.graph import Product, Unit
 from pipeline.store import Store
 from pipeline.training.sequences import Ledgers, Sequences, read_sequences
 from pipeline.training.splits import SPLITS, Role, Split, assign, expects_test
-from pipeline.units import unit_rows
+from pipeline.units import unit_table
 from schemas.config import HeadBase
 from schemas.errors import ReelmillError
 from schemas.ledger import LedgerRow
@@ -49,7 +49,7 @@ def load_data(
     product: Product, unit: Unit, store: Store, *, settings: HeadBase, feature_units: Sequence[Unit]
 ) -> HeadData:
     """Read what a head is trained on. Raises ReelmillError, in one sentence, wherever training makes no sense."""
-    rows = unit_rows(store, unit)
+    rows = [VideoRow.from_dict(row) for row in unit_table(store, unit).to_pylist()]
     roles = assign(rows, holdout=settings.holdout, where=product.path)
     wanted = [role.video_id for role in roles if not role.reason]
     sequences, ledgers = read_sequences(store, product.upstream, feature_units, wanted=wanted)

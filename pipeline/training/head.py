@@ -60,6 +60,8 @@ def train_head(
     if standing is None:
         with using_threads(threads):
             _train(product, unit, store, feature_units=feature_units, report=report, worker=worker)
+    elif worker.is_first and not receipts.card_stands(store, product):  # of settings that were tried in between
+        receipts.write_card(store, card_of(product, store))
     worker.agree([0.0])  # until the first worker has written everything
     if worker.is_first:  # a kill may have come between the receipt and this
         store.delete_folder(f"{product.path}/{WORK_FOLDER}")

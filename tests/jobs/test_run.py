@@ -123,7 +123,7 @@ def test_retry_failed_makes_only_units_with_failures(config: Path, folder: Path,
         (
             "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
             "features: {{c: {{from: clips/a, model: c3d, weights: /nowhere.pickle}}}}\n",
-            1,
+            2,
             "/nowhere.pickle",
         ),
         (

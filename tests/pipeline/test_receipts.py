@@ -114,3 +114,30 @@ def test_cards(store) -> None:
     receipts.write_card(store, card)
     assert store.mtime_ns("clips/c/_card.json") == before
     assert receipts.read_card(store, "clips/c") == card
+
+
+def test_a_card_of_other_settings_or_a_damaged_one_does_not_stand(store) -> None:
+    assert not receipts.card_stands(store, product())
+    card = Card(
+        product="clips/c",
+        fingerprint=product().fingerprint,
+        code_version=1,
+        settings={},
+        upstream={},
+        details={},
+        versions={},
+    )
+    receipts.write_card(store, card)
+    assert receipts.card_stands(store, product())
+    assert not receipts.card_stands(store, product(fps=5))
+    store.put("clips/c/_card.json", b"{")
+    assert not receipts.card_stands(store, product())
+    with pytest.raises(ReelmillError, match="is damaged"):
+        receipts.read_card(store, "clips/c")
+
+
+def test_a_missing_ledger_is_a_sentence(store) -> None:
+    make(store, product())
+    store.delete(receipts.ledger_path("clips/c", 0))
+    with pytest.raises(ReelmillError, match=r"delete clips/c/_receipts/000000\.json and run again"):
+        receipts.read_ledger(store, "clips/c", 0)

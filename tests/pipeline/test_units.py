@@ -83,7 +83,9 @@ def test_a_worker_sees_a_new_manifest(tmp_path) -> None:
     unit = plan_units(read_manifest(store), 4)[0]
     assert unit_rows(store, unit)[0].uri == "/videos/0.mp4"
     write_manifest(store, manifest(4, uri="/new"))
-    assert unit_rows(store, unit)[0].uri == "/new"
+    assert unit_rows(store, plan_units(read_manifest(store), 4)[0])[0].uri == "/new"
+    with pytest.raises(ReelmillError, match="was made anew while this run used it"):
+        unit_rows(store, unit)  # planned on the old rows: its receipt would lie
 
 
 def test_equal_manifests_are_equal_files(tmp_path) -> None:

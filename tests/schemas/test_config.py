@@ -40,6 +40,9 @@ def test_clip_length_and_step() -> None:
         {"resize": (4, 4)},
         {"fps": 0},
         {"tail": "wrap"},
+        {"encoding": "mp4", "resize": (128, 171)},
+        {"stride_s": float("inf")},
+        {"fps": float("nan")},
     ],
 )
 def test_settings_that_contradict(settings) -> None:

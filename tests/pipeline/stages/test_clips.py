@@ -29,7 +29,7 @@ from pipeline.video.encode import decode_frames
 from pipeline.video.guard import Decoder
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Limits
-from schemas.errors import StorageError, UsageError
+from schemas.errors import StorageError
 from schemas.ledger import LedgerRow
 from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS
 from schemas.receipt import Receipt
@@ -442,12 +442,6 @@ def test_the_stage_keeps_its_decoder_and_lets_it_go(dataset, tmp_path):
     assert stage.decoder.pid is None
     assert not Path(f"/proc/{pid}").exists()
     assert [receipts.standing(data.store, data.product, unit) is not None for unit in data.units] == [True, True]
-
-
-def test_mp4_of_odd_size_is_said_before_any_work(dataset, tmp_path):
-    data = dataset([tmp_path / "a.mp4"], {"encoding": "mp4", "resize": [128, 171]})
-    with pytest.raises(UsageError, match=r"even sizes only.*\[128, 171\]"):
-        open_stage(data.product, data.store, Limits())
 
 
 def test_the_card_tells_how(dataset, tmp_path):
