@@ -1,17 +1,19 @@
 """Where a dataset lives: any local path or pyarrow filesystem URI, with atomic writes.
 
 A file becomes visible whole or not at all: on local disk it is written under a temporary name, synced and
-renamed; on an object store it is staged in a nameless local file and sent in one call (see `Store._upload`).
+renamed; on an object store it is staged in a nameless local file and sent whole (see `Store._upload`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -24,7 +26,6 @@ from schemas.receipt import FileEntry
 
 TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
 UPLOAD_CHUNK_BYTES = 8 << 20
-_LOCAL = pafs.LocalFileSystem()
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -114,25 +115,22 @@ class Store:
             return staged.publish()
 
     def _upload(self, staged: BinaryIO, relative: str) -> None:
-        """Send a flushed local file to an object store.
+        """Send a local file, from its position on, to an object store.
 
-        The object appears whole, or what stood under its name before stays, when the process is killed at any
-        moment, when an interrupt or any exception arrives in Python at any moment (one that comes while bytes are
-        under way is raised after the last of them), and when the network or the server fails. It rests on two
-        things: the store's own promise to show an object only at the end of its upload, and that the staged file
-        can be read back from the local disk (a read error there cuts the object short, and raises OSError).
+        The object appears whole, or what stood under its name before stays: when the process is killed, when an
+        interrupt or any other exception arrives at any moment, when the staged file can't be read, and when the
+        server refuses a part. It rests on the store showing an object only when its upload is completed.
         """
         # pyarrow's output streams have no abort: closing or dropping one completes the upload with the bytes it has
-        # got. So no stream may ever be in Python's hands, where an exception can come between any two
-        # steps: this opens, copies and closes in one native call.
-        pafs.copy_files(
-            f"/dev/fd/{staged.fileno()}",
-            self.path(relative),
-            source_filesystem=_LOCAL,
-            destination_filesystem=self._fs,
-            chunk_size=UPLOAD_CHUNK_BYTES,
-            use_threads=False,  # one file; the parts of a large one are sent in parallel all the same
-        )
+        # got (and pyarrow.fs.copy_files drops its own, errors and all). So the stream lives in a list that
+        # is never freed unless all went well; `extend` opens it and puts it there with no Python step in between.
+        kept: list[pa.NativeFile] = []
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        kept.extend(map(partial(self._fs.open_output_stream, compression=None), (self.path(relative),)))
+        while chunk := staged.read(UPLOAD_CHUNK_BYTES):
+            kept[0].write(chunk)
+        kept[0].close()
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(kept))
 
 
 @contextmanager
@@ -224,7 +222,7 @@ class StagedFile:
                 self._raw.close()
                 os.replace(self._temporary, self._store.path(self._relative))
             else:
-                self._raw.seek(0)  # on some systems /dev/fd shares the position
+                self._raw.seek(0)
                 self._store._upload(self._raw, self._relative)
                 self._raw.close()
         name = "/".join(PurePosixPath(self._relative).parts[2:]) or self._relative

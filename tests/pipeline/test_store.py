@@ -166,3 +166,14 @@ def test_a_killed_writer_to_an_object_store_leaves_nothing(s3_uri, tmp_path) -> 
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == -9
     assert everything(tmp_path) == set()
     assert Store(uri).files("clips/a") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [5, 20_000_000])  # one request, and many
+def test_a_refused_upload_is_an_error(s3_uri, monkeypatch, size) -> None:
+    good = Store(s3_uri.format("refused"))
+    good.put("x", b"old")
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="can't write here"):
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+        Store(good.uri).put("x", b"n" * size)
+    assert good.read("x") == b"old"
