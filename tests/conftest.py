@@ -22,7 +22,7 @@ class S3Server(NamedTuple):
     secret_key: str
 
 
-STARTS = 3  # on a busy machine weed's own parts may give up waiting for each other
+STARTS = 3  # a port may be taken between our asking for a free one and weed's binding it
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +55,7 @@ def _start(weed: str, folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
     ports = [f"-{name}.port={_free_port()}" for name in ("master", "volume", "filer")]
     ports += [f"-{name}.port.grpc={_free_port()}" for name in ("master", "volume", "filer", "s3")]
     command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3", f"-s3.port={server.endpoint.split(':')[1]}"]
+    command += ["-s3.port.lance=0", "-s3.port.iceberg=0"]  # off: their fixed ports would collide with another server's
     command += [f"-s3.config={folder / 's3.json'}", "-volume.max=20", "-master.volumeSizeLimitMB=64", *ports]
     with (folder / "log").open("wb") as log:
         return server, subprocess.Popen(command, stdout=log, stderr=log)
