@@ -106,6 +106,17 @@ def test_within_the_budget_is_success_and_a_second_run_does_nothing(config: Path
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+def test_a_card_of_settings_that_were_only_tried_is_put_right(config: Path, tmp_path: Path) -> None:
+    reelmill("run", config)
+    card = tmp_path / "out/clips/small/_card.json"
+    right = card.read_bytes()
+    tried = json.loads(right)
+    tried["fingerprint"], tried["settings"]["fps"] = "of other settings", 4
+    card.write_text(json.dumps(tried))
+    assert reelmill("run", config).returncode == 0
+    assert card.read_bytes() == right
+
+
 def test_retry_failed_makes_only_units_with_failures(config: Path, folder: Path, tmp_path: Path) -> None:
     reelmill("run", config)
     shards = sorted((tmp_path / "out/clips/small").glob("clips-*.tar"))

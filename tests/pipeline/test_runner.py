@@ -59,6 +59,14 @@ def test_every_unit_of_every_product_is_made_and_heard_of(videos, tmp_path) -> N
     assert run(work, heard) == []  # nothing pending
 
 
+def test_products_of_equal_settings_are_both_made(videos, tmp_path) -> None:
+    same = {"frames": 2, "fps": 4, "resize": [16, 16]}
+    work = prepared(videos, tmp_path / "out", clips={"a": same, "b": same})
+    assert run(work, []) == []
+    assert [state.pending for state in survey(work.store, work.plan)] == [0, 0]
+    assert work.store.read("clips/a/clips-000000.tar") == work.store.read("clips/b/clips-000000.tar")
+
+
 def test_only_what_is_missing_is_made(videos, tmp_path) -> None:
     work = prepared(videos, tmp_path / "out")
     run(work, [])
