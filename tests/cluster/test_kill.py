@@ -49,10 +49,16 @@ def write_config(videos: Path, out: Path) -> Path:
     return path
 
 
+def heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(config: Path, workers: int, mark: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "jobs.run", str(config), "--workers", str(workers)]
     log = (config.parent / "log").open("ab")
-    return subprocess.Popen(command, env={**os.environ, "REELMILL_TEST_MARK": mark}, stdout=log, stderr=log)
+    # a shell that started the tests in the background has them ignore Ctrl-C, and children inherit that
+    environment = {**os.environ, "REELMILL_TEST_MARK": mark}
+    return subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=heed_ctrl_c)
 
 
 def marked(mark: str) -> list[int]:
