@@ -195,16 +195,13 @@ def _timeline(
     flags = np.frombuffer(bytes(seen.flags), np.uint8)
     is_key = (flags & 1).astype(bool)
     is_shown = (flags & 2) == 0
-    is_promised = is_shown.copy()  # frames that the file says it has
     is_complete = bool((pts != NONE).all())
     max_gap = int(MAX_GAP_S / time_base)
     is_stray = _strays(pts, max_gap) if has_pts else np.zeros(len(pts), bool)
     strays = frozenset(pts[is_stray].tolist())
+    is_promised = is_shown.copy()  # frames that the file says it has
     if is_complete and is_key.any():
-        first_key = int(is_key.argmax())
-        is_from_key = np.arange(len(pts)) >= first_key
-        # B-frames shown before the first key frame have lost theirs
-        has_reference = ~is_from_key | (pts >= pts[first_key]) | is_stray[first_key]
+        is_from_key, has_reference = _decodable(pts, is_key, is_stray)
         is_shown &= is_from_key & has_reference
         is_promised &= has_reference & (is_from_key | (not is_recorded))
     is_shown &= ~is_stray
@@ -242,6 +239,17 @@ def _timeline(
         strays=strays,
         gaps=_gaps(shown[is_shown & (shown != NONE)], begin, end, max_gap),
     )
+
+
+def _decodable(
+    pts: npt.NDArray[np.int64], is_key: npt.NDArray[np.bool_], is_stray: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Two (P,) bool: frames stored from the first key frame on; frames whose references are in the file."""
+    first_key = int(is_key.argmax())
+    is_from_key = np.arange(len(pts)) >= first_key
+    # B-frames shown before the first key frame have lost theirs
+    has_reference = ~is_from_key | (pts >= pts[first_key]) | is_stray[first_key]
+    return is_from_key, has_reference
 
 
 def _strays(ticks: npt.NDArray[np.int64], max_gap: int) -> npt.NDArray[np.bool_]:
