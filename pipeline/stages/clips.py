@@ -37,7 +37,6 @@ from schemas.ledger import LedgerRow, Status
 from schemas.manifest import VideoRow
 from schemas.receipt import Receipt
 
-CODE_VERSION = 1
 SPOOL_BYTES = 64 << 20
 
 

@@ -20,7 +20,6 @@ import torch
 from pipeline import receipts
 from pipeline.backbones import build, precision, random_seed
 from pipeline.graph import Product, Unit, unit_fingerprint
-from pipeline.stages import CODE_VERSIONS
 from pipeline.stages.clip_stream import Clip, clips_ahead
 from pipeline.stages.feature_rows import FeatureRows
 from pipeline.store import Store
@@ -30,8 +29,6 @@ from schemas.errors import ReelmillError, UsageError
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
 from schemas.receipt import Card, Receipt
-
-CODE_VERSION = CODE_VERSIONS["features"]
 
 PROBE_CLIPS = 4  # seeded clips on which the card states what the precision costs
 PROBE_SEED = 0

@@ -21,8 +21,9 @@ import pytest
 from pipeline import receipts
 from pipeline.graph import Product
 from pipeline.shards import read_shard
+from pipeline.stages import CODE_VERSIONS
 from pipeline.stages import clips as stage_module
-from pipeline.stages.clips import CODE_VERSION, describe, make_unit, open_stage
+from pipeline.stages.clips import describe, make_unit, open_stage
 from pipeline.store import Store
 from pipeline.units import plan_units, write_manifest
 from pipeline.video.encode import decode_frames
@@ -99,7 +100,7 @@ class Dataset:
         write_manifest(self.store, table)
         self.units = plan_units(table, videos_per_unit)
         spec = Clips.model_validate(settings)
-        self.product = Product("clips", "test", spec.model_dump(mode="json"), {}, CODE_VERSION)
+        self.product = Product("clips", "test", spec.model_dump(mode="json"), {}, CODE_VERSIONS["clips"])
 
     def make(self, *, limits: Limits | None = None, module: str = "pipeline.video.decoder_process") -> list[Receipt]:
         with Decoder(limits or Limits(), module=module) as decoder:

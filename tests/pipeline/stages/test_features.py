@@ -20,7 +20,7 @@ from pipeline.backbones import build, c3d
 from pipeline.backbones.checkpoints import WeightsReport
 from pipeline.graph import Product, Unit
 from pipeline.shards import ShardWriter
-from pipeline.stages import card_of, features
+from pipeline.stages import CODE_VERSIONS, card_of, features
 from pipeline.store import Store
 from schemas.config import Clips, Features, Limits
 from schemas.errors import ReelmillError, UsageError
@@ -76,7 +76,7 @@ def features_product(upstream: Product, **changes: object) -> Product:
         "c3d",
         section.model_dump(mode="json", by_alias=True),
         {upstream.path: upstream.fingerprint},
-        features.CODE_VERSION,
+        CODE_VERSIONS["features"],
         "0" * 64,
     )
 

@@ -1,0 +1,60 @@
+"""What happens before any work: no Ray is started here."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.prepare import CONFIG_FILE, prepare, stored_plan
+from schemas.config import Config
+from schemas.errors import ReelmillError, UsageError
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict:
+    for name in ("a/1.mp4", "b/2.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True)
+        (tmp_path / "videos" / name).write_bytes(b"not looked into yet")
+    return {
+        "dataset": str(tmp_path / "out"),
+        "source": {"kind": "directory", "videos": str(tmp_path / "videos")},
+        "clips": {"c": {"frames": 16, "fps": 5}},
+        "features": {"f": {"from": "clips/c", "model": "c3d", "weights": "random:0"}},
+        "heads": {"h": {"kind": "lstm", "features": ["f"]}},
+    }
+
+
+def test_storage_alone_gives_the_same_plan(document) -> None:
+    prepared = prepare(Config.model_validate(document))
+    assert [product.path for product in prepared.plan.products] == ["clips/c", "features/f", "heads/h"]
+    assert stored_plan(document["dataset"])[1] == prepared.plan
+
+
+def test_a_manifest_that_stands_is_kept_until_the_source_section_changes(document, tmp_path: Path) -> None:
+    before = prepare(Config.model_validate(document)).plan
+    (tmp_path / "videos/a/3.mp4").write_bytes(b"")
+    assert prepare(Config.model_validate(document)).plan == before
+    document["source"]["labels"] = "none"
+    del document["heads"]
+    assert sum(unit.num_rows for unit in prepare(Config.model_validate(document)).plan.units) == 3
+
+
+def test_heads_need_two_labels(document, tmp_path: Path) -> None:
+    (tmp_path / "videos/b/2.mp4").unlink()
+    with pytest.raises(UsageError, match=r"heads\.h: this source has fewer than two labels"):
+        prepare(Config.model_validate(document))
+
+
+def test_missing_weights_are_found_before_the_source_is_read(document, tmp_path: Path) -> None:
+    document["features"]["f"]["weights"] = "/nowhere.pickle"
+    with pytest.raises(UsageError, match=r"/nowhere\.pickle"):
+        prepare(Config.model_validate(document))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_dataset_and_what_is_damaged(document, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a dataset"):
+        stored_plan(str(tmp_path))
+    prepare(Config.model_validate(document))
+    (tmp_path / "out" / CONFIG_FILE).write_text("{")
+    with pytest.raises(ReelmillError, match="is damaged"):
+        stored_plan(document["dataset"])
