@@ -76,3 +76,21 @@ def ffmpeg() -> Callable[..., None]:
         subprocess.run([program, "-v", "error", "-y", "-nostdin", *map(str, arguments)], check=True)
 
     return run
+
+
+@pytest.fixture
+def with_times() -> Callable[[Path, Callable[[int], int], str], Path]:
+    """with_times(path, change, name) -> a copy whose packet number n has its pts moved by change(n) seconds."""
+
+    def copy(path: Path, change: Callable[[int], int], name: str) -> Path:
+        target = path.with_name("changed_" + name)
+        with av.open(str(path)) as source, av.open(str(target), "w") as out:
+            stream = out.add_stream_from_template(source.streams.video[0])
+            for number, packet in enumerate(source.demux(video=0)):
+                if packet.dts is not None:
+                    packet.pts += int(change(number) / packet.time_base)
+                    packet.stream = stream
+                    out.mux(packet)
+        return target
+
+    return copy

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -283,32 +282,23 @@ def test_a_clock_that_starts_again_ends_the_video(make_video) -> None:
     assert (outcome.partial, outcome.reason) == (True, "clock_runs_back")
 
 
-def leaping(path: Path, change: Callable[[int], int]) -> Path:
-    """The same packets with pts moved by so many seconds."""
-    target = path.with_name("leaping.mkv")
-    with av.open(str(path)) as source, av.open(str(target), "w") as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for number, packet in enumerate(source.demux(video=0)):
-            if packet.dts is not None:
-                packet.pts += int(change(number) / packet.time_base)
-                packet.stream = stream
-                out.mux(packet)
-    return target
-
-
-def test_a_clock_that_leaps_ahead_and_comes_back_costs_its_frame(make_video) -> None:
+def test_a_clock_that_leaps_ahead_and_comes_back_costs_its_frame(make_video, with_times) -> None:
     path = make_video("a.mp4", num_frames=100, b_frames=0)
     whole, _ = sampled(path, Clips(frames=5, fps=5))
-    clips, outcome = sampled(leaping(path, lambda number: 100_000 * (number == 40)), Clips(frames=5, fps=5))
+    clips, outcome = sampled(
+        with_times(path, lambda number: 100_000 * (number == 40), "leaping.mkv"), Clips(frames=5, fps=5)
+    )
     assert (outcome.partial, outcome.reason) == (True, "clock_jumps")
     assert [c.clip_id for c in clips] == [c.clip_id for c in whole]
     expected = [t if t != 1.6 else 1.56 for c in whole for t in c.frame_pts_s]
     assert [t for c in clips for t in c.frame_pts_s] == expected
 
 
-def test_a_clock_that_leaps_back_for_one_frame_costs_that_frame(make_video) -> None:
+def test_a_clock_that_leaps_back_for_one_frame_costs_that_frame(make_video, with_times) -> None:
     path = make_video("a.mp4", num_frames=100, b_frames=0)
-    clips, outcome = sampled(leaping(path, lambda number: 20_000 * (number != 40)), Clips(frames=5, fps=5))
+    clips, outcome = sampled(
+        with_times(path, lambda number: 20_000 * (number != 40), "leaping.mkv"), Clips(frames=5, fps=5)
+    )
     assert (outcome.partial, outcome.reason) == (True, "clock_runs_back")
     assert len(clips) == 4
 

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 from pipeline.video.errors import VideoError
@@ -82,24 +80,11 @@ def test_a_clock_that_runs_back_is_counted(make_video) -> None:
     assert 45 <= scanned(path).num_late <= 50
 
 
-def with_times(path: Path, change: Callable[[int], int], name: str) -> Path:
-    """The same packets with other pts, in seconds."""
-    target = path.with_name("changed_" + name)
-    with av.open(str(path)) as source, av.open(str(target), "w") as out:
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for number, packet in enumerate(source.demux(video=0)):
-            if packet.dts is not None:
-                packet.pts += int(change(number) / packet.time_base)
-                packet.stream = stream
-                out.mux(packet)
-    return target
-
-
 @pytest.mark.parametrize(
     ("name", "frames"),
     [("a.mp4", {20}), ("a.mp4", {20, 21, 22}), ("b.mkv", {20}), ("b.mkv", {20, 21, 22}), ("b.mkv", {0})],
 )
-def test_a_clock_that_leaps_and_comes_back(make_video, name: str, frames: set[int]) -> None:
+def test_a_clock_that_leaps_and_comes_back(make_video, name: str, frames: set[int], with_times) -> None:
     path = make_video("a.mp4", b_frames=0)
     timeline = scanned(with_times(path, lambda number: 100_000 * (number in frames), name))
     assert not timeline.can_skip
