@@ -58,8 +58,7 @@ def dequantise(levels: np.ndarray, *, bound: float) -> np.ndarray:
     Raises UsageError for a bound that is not a finite number above 0 and for levels that are not uint8.
     """
     bound = _checked_bound(bound)
-    meaning = np.arange(LEVELS + 1) * (2 * bound) / LEVELS - bound
-    return meaning.astype(np.float32)[_checked_levels(levels)]
+    return _meanings(bound).astype(np.float32)[_checked_levels(levels)]
 
 
 def quantisation_report(flow: np.ndarray, levels: np.ndarray, *, bound: float) -> QuantisationLoss:
@@ -71,16 +70,21 @@ def quantisation_report(flow: np.ndarray, levels: np.ndarray, *, bound: float) -
     bound = _checked_bound(bound)
     if _checked_flow(flow).shape != _checked_levels(levels).shape or not flow.size:
         raise UsageError(f"flow of shape {flow.shape} and levels of shape {levels.shape} can't be compared")
-    meaning = np.arange(LEVELS + 1) * (2 * bound) / LEVELS - bound
+    meanings = _meanings(bound)
     saturated, largest, squares = 0, 0.0, []
     for values, stored in _chunks(flow, levels, access="readonly"):
         largest = max(largest, float(values.max()), -float(values.min()))
         saturated += int(np.count_nonzero((values > bound) | (values < -bound)))
-        values -= meaning[stored]
+        values -= meanings[stored]
         squares.append(float(np.square(values, out=values).sum()))
     return QuantisationLoss(
         saturated_fraction=saturated / flow.size, rmse_px=math.sqrt(math.fsum(squares) / flow.size), max_abs_px=largest
     )
+
+
+def _meanings(bound: float) -> np.ndarray:
+    """The flow (px) that each of the 256 levels stands for, in doubles."""
+    return np.arange(LEVELS + 1) * (2 * bound) / LEVELS - bound
 
 
 def _chunks(

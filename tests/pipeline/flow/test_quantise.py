@@ -85,9 +85,10 @@ def test_views_and_read_only_arrays() -> None:
 def test_report() -> None:
     flow = np.zeros((2, CHUNK, 2), np.float32)  # more than one chunk, so that sums go on over them
     flow[0, :, 0] = -20
-    flow[1, ::2, 1] = 26
+    flow[0, :, 1] = 20  # the bounds themselves are inside
+    flow[1, ::2, 1] = -26
     report = quantisation_report(flow, quantise(flow), bound=20)
-    squares = 0.125 * 6**2 + 0.625 * (20 / 255) ** 2
+    squares = 0.125 * 6**2 + 0.375 * (20 / 255) ** 2
     assert dataclasses.asdict(report) == pytest.approx(
         {"saturated_fraction": 0.125, "rmse_px": squares**0.5, "max_abs_px": 26.0}, rel=1e-12
     )

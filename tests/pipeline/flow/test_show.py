@@ -204,8 +204,9 @@ def test_strip_says_its_scale(clip, written) -> None:
     assert sorted(written) == ["darker: longer", "rim: 2.35 px", "white: still"]
     written.clear()
     flows[0, 0, 0] = 1e9
-    flow_strip(frames, flows * np.float32(1234.5), num_columns=1)
-    assert sorted(written) == ["black: unknown", "darker: longer", "rim: 3.7e+03 px", "white: still"]
+    strip = flow_strip(frames, flows * np.float32(1.25), num_columns=1)
+    assert sorted(written) == ["black: unknown", "darker: longer", "rim: 3.8 px", "white: still"]
+    assert np.array_equal(strip, flow_strip(frames, flows * np.float32(1.25), max_px=3.8, num_columns=1)), "as written"
 
 
 def test_one_wild_vector_does_not_pale_a_strip(clip) -> None:
