@@ -25,10 +25,10 @@ CHUNK = 1 << 15  # values worked on at once: a double copy of them stays in the 
 class QuantisationLoss:
     """What storing flow as uint8 lost.
 
-    A bound that is too small shows in `saturated_fraction`, one that is too large in `rmse_px`.
+    A bound that is too small shows in `saturated`, one that is too large in `rmse_px`.
     """
 
-    saturated_fraction: float  # share of the components (u and v count apart) that lie outside [-bound, bound]
+    saturated: float  # share of the components (u and v count apart) that lie outside [-bound, bound]
     rmse_px: float  # over all components, the saturated ones included
     max_abs_px: float  # largest |component| of the flow itself: the bound that would cut nothing
 
@@ -78,7 +78,7 @@ def quantisation_report(flow: np.ndarray, levels: np.ndarray, *, bound: float) -
         values -= meanings[stored]
         squares.append(float(np.square(values, out=values).sum()))
     return QuantisationLoss(
-        saturated_fraction=saturated / flow.size, rmse_px=math.sqrt(math.fsum(squares) / flow.size), max_abs_px=largest
+        saturated=saturated / flow.size, rmse_px=math.sqrt(math.fsum(squares) / flow.size), max_abs_px=largest
     )
 
 

@@ -90,7 +90,7 @@ def test_report() -> None:
     report = quantisation_report(flow, quantise(flow), bound=20)
     squares = 0.125 * 6**2 + 0.375 * (20 / 255) ** 2
     assert dataclasses.asdict(report) == pytest.approx(
-        {"saturated_fraction": 0.125, "rmse_px": squares**0.5, "max_abs_px": 26.0}, rel=1e-12
+        {"saturated": 0.125, "rmse_px": squares**0.5, "max_abs_px": 26.0}, rel=1e-12
     )
     assert all(type(value) is float for value in dataclasses.asdict(report).values()), "json.dumps takes them"
 
@@ -98,8 +98,8 @@ def test_report() -> None:
 def test_report_shows_a_wrong_bound() -> None:
     flow = np.random.default_rng(1).normal(0, 6, (4, 60, 80, 2)).astype(np.float32)
     small, good, large = (quantisation_report(flow, quantise(flow, bound=b), bound=b) for b in (4, 30, 400))
-    assert small.saturated_fraction > 0.4
-    assert good.saturated_fraction == large.saturated_fraction == 0
+    assert small.saturated > 0.4
+    assert good.saturated == large.saturated == 0
     assert good.rmse_px == pytest.approx(2 * 30 / 255 / 12**0.5, rel=0.05)  # a uniform error within a level
     assert min(small.rmse_px, large.rmse_px) > 5 * good.rmse_px
     assert small.max_abs_px == good.max_abs_px == np.abs(flow).max()
