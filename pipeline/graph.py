@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from schemas.config import Config, Features
 
-ProductKind = Literal["clips", "features", "heads"]
+ProductKind = Literal["clips", "flow", "features", "heads"]
 
 
 def digest(value: object) -> str:
@@ -32,7 +32,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What one stage writes: `clips/<name>`, `features/<name>` or `heads/<name>`."""
+    """What one stage writes: `clips/<name>`, `flow/<name>`, `features/<name>` or `heads/<name>`."""
 
     kind: ProductKind
     name: str
@@ -48,12 +48,19 @@ class Product:
     @property
     def fingerprint(self) -> str:
         """Changes with anything that can change this product's bytes, besides the manifest rows."""
-        settings = {key: value for key, value in self.settings.items() if key != "weights"}  # their hash counts
+        settings = {key: value for key, value in self.settings.items() if not _is_beside_the_bytes(key, value)}
         return digest([self.kind, self.code_version, settings, dict(self.upstream), self.weights_sha256])
 
     def unit_fingerprint(self, unit: Unit) -> str:
         """The fingerprint that the receipt of a unit carries."""
         return unit_fingerprint(self.fingerprint, unit)
+
+
+def _is_beside_the_bytes(key: str, value: Any) -> bool:
+    """Settings that may change and leave every byte as it is."""
+    # of weights the hash counts, not the place; flow is the same to the bit on the cpu and opencv backends, and which
+    # one `auto` took is on the card, where the stage looks before it goes on
+    return key == "weights" or (key == "backend" and value != "cuda")
 
 
 def unit_fingerprint(product_fingerprint: str, unit: Unit) -> str:
@@ -106,6 +113,8 @@ def make_plan(
         add("clips", name, clips, ())
     for name, features in config.features.items():
         add("features", name, features, (features.source,))
+    for name, flow in config.flow.items():  # after the features of clips, which take seconds where flow takes minutes
+        add("flow", name, flow, (f"clips/{flow.clips}",))
     for name, head in config.heads.items():
         add("heads", name, head, [f"features/{feature}" for feature in head.features])
     return Plan(products=tuple(products.values()), units=tuple(units))

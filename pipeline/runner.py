@@ -106,7 +106,7 @@ def run_plan(
     pending: Sequence[Unit],
     on_progress: Callable[[Progress], None],
 ) -> list[UnitError]:
-    """Make every pending unit of every clips and features product; returns those that could not be made."""
+    """Make every pending unit of every clips, features and flow product; returns those that could not be made."""
     products = [product for product in plan.products if product.kind != "heads"]
     _write_cards(products, store)
     if not pending or not products:
@@ -136,9 +136,9 @@ def _dataset(
     num_gpus = int(ray.cluster_resources().get("GPU", 0))
     for product in products:
         settings = {"product": product, "store": store, "limits": limits, "tell": tell}
-        if product.kind == "clips":
-            # 1:1, on every core: decoding is the wide part. A video that kills its decoder is caught inside the
-            # stage; the two retries are for workers lost to their node.
+        if not _holds_a_gpu(product, store):
+            # 1:1, on every core: decoding and flow are the wide part. A video that kills its decoder is caught inside
+            # the stage; the two retries are for workers lost to their node.
             dataset = dataset.map(_step, fn_kwargs=settings, num_cpus=1, max_retries=2)  # type: ignore[arg-type]
         else:
             # 1:1, an actor for each GPU; without one, a single model that uses all cores by its own threads.
@@ -153,6 +153,13 @@ def _dataset(
                 max_task_retries=2,
             )
     return dataset
+
+
+def _holds_a_gpu(product: Product, store: Store) -> bool:
+    """Whether a product's worker keeps what wants a GPU, where there is one: a model, or flow's cuda backend."""
+    if product.kind == "flow":
+        return bool(receipts.read_card(store, product.path).details["backend"]["used"] == "cuda")
+    return product.kind == "features"
 
 
 # ---------------------------------------------------------------- on the workers
@@ -269,11 +276,11 @@ def _card_task(product: Product, store: Store) -> ReelmillError | None:
 def _write_cards(products: Sequence[Product], store: Store) -> None:
     """Write the cards before any unit. A card that stands for the same fingerprint is kept."""
     has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-    for product in products:  # in order: a features card reads the card of its clips
+    for product in products:  # in order: the cards of features and flow read that of their clips
         if receipts.card_stands(store, product):
             continue
-        # the card says which precision the model's actors use, so it is made on such a machine
-        num_gpus = 1 if has_gpu and product.kind == "features" else 0
+        # the card says which precision or backend the actors use, so it is made on such a machine
+        num_gpus = 1 if has_gpu and product.kind in ("features", "flow") else 0
         try:
             problem = ray.get(_card_task.options(num_gpus=num_gpus).remote(product, store))
         except ray.exceptions.RayError as error:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder names and parts of paths
 
@@ -197,6 +198,102 @@ class Clips(Section):
         return self.stride_s if self.stride_s is not None else self.length_s
 
 
+class TVL1(Section):
+    """The parameters of TV-L1 with OpenCV's names and defaults; pipeline.flow.TVL1Params says what they do."""
+
+    tau: float = Field(default=0.25, gt=0)
+    lambda_: float = Field(default=0.15, gt=0, alias="lambda")
+    theta: float = Field(default=0.3, gt=0)
+    num_scales: int = Field(default=5, ge=1)
+    num_warps: int = Field(default=5, ge=1)
+    epsilon: float = Field(default=0.01, gt=0)
+    inner_iterations: int = Field(default=30, ge=1)
+    outer_iterations: int = Field(default=10, ge=1)
+    scale_step: float = Field(default=0.8, gt=0, lt=1)
+    gamma: float = Field(default=0.0, ge=0)
+    median_filtering: Literal[1, 3, 5] = 5
+
+
+MIN_FLOW_SIDE_PX = 16  # TV-L1 takes no smaller frames
+
+
+class Flow(Section):
+    """TV-L1 flow in the windows of a clips product, from the videos' own frames.
+
+    Field k is the motion, in px, from the frame on display at start_s + k / fps to the one at start_s + (k + 1) / fps.
+    """
+
+    clips: str  # the name of a clips product
+    # px: a component of this length or more gets the last of the 256 levels. npy is not quantised; there it only says
+    # what counts as saturated.
+    bound: float = Field(default=20.0, gt=0, le=16384)
+    encoding: Literal["jpeg", "png", "npy"] = "jpeg"  # npy: float16
+    quality: int = Field(default=95, ge=1, le=100)  # jpeg
+    fps: float | None = Field(default=None, gt=0, le=1000)  # default: the clips'
+    # T: one field for each frame of the window; the last one ends at the window's end. T-1: between its frames only.
+    fields: Literal["T", "T-1"] = "T"
+    # Frames are brought to this size before flow. Default: the clips' size; a resize or short_side of its own leaves
+    # out the clips' crop, a crop of its own is cut from the clips' size.
+    resize: tuple[int, int] | None = None
+    short_side: int | None = None
+    crop: tuple[int, int] | None = None
+    filter: Literal["bilinear", "area"] | None = None
+    params: TVL1 = TVL1()
+    backend: Literal["auto", "cpu", "cuda", "opencv"] = "auto"
+
+    def sampling(self, clips: Clips) -> Clips:
+        """The windows of `clips`, with the size and filter of the frames that flow is computed on."""
+        own_size = self.resize is not None or self.short_side is not None
+        size = self if own_size else clips
+        crop = self.crop or (None if own_size else clips.crop)
+        return Clips.model_validate(
+            {
+                **clips.model_dump(),
+                "resize": size.resize,
+                "short_side": size.short_side,
+                "crop": crop,
+                "filter": self.filter or clips.filter,
+                "encoding": "npy",
+            }
+        )
+
+    def rate_fps(self, clips: Clips) -> float:
+        """Frames a second on which flow is computed."""
+        return clips.fps if self.fps is None else self.fps
+
+    def num_fields(self, clips: Clips) -> int:
+        """Fields of each clip."""
+        return int(self._num_frames(clips)) - (self.fields == "T-1")
+
+    def problem(self, clips: Clips) -> str | None:
+        """Why flow can't be made of `clips`: `key: sentence`; None where it can."""
+        try:
+            frames = self.sampling(clips)
+        except ValidationError as error:
+            context = error.errors()[0].get("ctx", {})
+            return f": {context.get('error', error.errors()[0]['msg'])}"
+        size = frames.crop or frames.resize or (frames.short_side and (frames.short_side,))
+        if size and min(size) < MIN_FLOW_SIDE_PX:
+            return (
+                f": its frames would be {' x '.join(map(str, size))} px, and TV-L1 takes {MIN_FLOW_SIDE_PX} px a side "
+                "or more; give it a larger resize, short_side or crop of its own"
+            )
+        num_frames = self._num_frames(clips)
+        if num_frames.denominator != 1:
+            whole = max(1, round(num_frames))
+            return (
+                f".fps: clips of {clips.length_s:g} s hold {float(num_frames):g} frames at {self.fps:g} fps, which is "
+                f"no whole number; {whole / clips.length_s:.6g} would give {whole}"
+            )
+        if self.num_fields(clips) < 1:
+            return ".fields: clips of one frame have no field between two frames; set fields: T, or take longer clips"
+        return None
+
+    def _num_frames(self, clips: Clips) -> Fraction:
+        # as decimals, like all numbers of a config: 2.56 s at 25 fps are 64 frames
+        return clips.frames * Fraction(str(self.rate_fps(clips))) / Fraction(str(clips.fps))
+
+
 class Features(Section):
     """One pooled vector per clip, from a named layer of a backbone."""
 
@@ -258,17 +355,24 @@ class Config(Section):
     limits: Limits = Limits()
     budget: Budget = Budget()
     clips: dict[str, Clips] = {}
+    flow: dict[str, Flow] = {}
     features: dict[str, Features] = {}
     heads: dict[str, Head] = {}
 
     @model_validator(mode="after")
     def _names(self) -> Config:
-        for section in ("clips", "features", "heads"):
+        for section in ("clips", "flow", "features", "heads"):
             for name in getattr(self, section):
                 if not NAME.fullmatch(name):
                     raise ValueError(f"{section}.{name}: a name has letters, digits, _ and - only")
+        for name, flow in self.flow.items():
+            self._check_flow(name, flow)
         for name, feature in self.features.items():
             kind, _, upstream = feature.source.partition("/")
+            if kind == "flow" and upstream in self.flow:
+                raise ValueError(
+                    f"features.{name}.from: the model {feature.model!r} takes clips, not flow; no model takes flow yet"
+                )
             if kind != "clips" or upstream not in self.clips:
                 have = ", ".join(f"clips/{n}" for n in self.clips) or "no clips"
                 raise ValueError(f"features.{name}.from: nothing is named {feature.source!r}; this config has {have}")
@@ -280,3 +384,11 @@ class Config(Section):
                         f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}"
                     )
         return self
+
+    def _check_flow(self, name: str, flow: Flow) -> None:
+        if flow.clips not in self.clips:
+            have = ", ".join(self.clips) or "no clips"
+            raise ValueError(f"flow.{name}.clips: nothing is named {flow.clips!r}; this config has {have}")
+        problem = flow.problem(self.clips[flow.clips])
+        if problem:
+            raise ValueError(f"flow.{name}{problem}")

@@ -21,14 +21,16 @@ from schemas.receipt import Card, Receipt
 # imported on first use: the features stage needs torch, and the clips stage needs av
 STAGES: dict[ProductKind, str] = {
     "clips": "pipeline.stages.clips",
+    "flow": "pipeline.stages.flow",
     "features": "pipeline.stages.features",
     "heads": "pipeline.training.head",
 }
 # raised whenever a stage's output bytes change; kept here because planning must not import torch or av
-CODE_VERSIONS: dict[ProductKind, int] = {"clips": 1, "features": 1, "heads": 1}
+CODE_VERSIONS: dict[ProductKind, int] = {"clips": 1, "flow": 1, "features": 1, "heads": 1}
 # the packages whose version can change a product's bytes
 PACKAGES: dict[ProductKind, tuple[str, ...]] = {
     "clips": ("av", "opencv-contrib-python-headless", "pyarrow"),
+    "flow": ("av", "opencv-contrib-python-headless", "numba", "numpy", "pyarrow"),
     "features": ("torch", "av", "opencv-contrib-python-headless", "pyarrow"),
     "heads": ("torch", "numpy", "matplotlib", "safetensors", "pyarrow"),
 }

@@ -4,40 +4,31 @@
     _index/000000.parquet     one row per clip: schemas.clips
     _ledger/000000.parquet    one row per video: ok, partial, failed or filtered
 
-A video's clips wait in a spool until its end is known, and only then go into the tar. A tar can't take members
-back, and a video that dies half-way must leave none: how far it came depends on the machine, the tree must not.
-The spool stays in memory up to SPOOL_BYTES, then goes on in a nameless file next to the output, on the disk that
-has to hold the clips anyway.
+A video's clips wait in a spool until its end is known, and only then go into the tar.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import closing, suppress
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline import receipts
 from pipeline.graph import Product, Unit
 from pipeline.shards import ShardWriter
-from pipeline.store import TEMP_FOLDER, Store
+from pipeline.stages.spool import Spool, try_twice
+from pipeline.store import Store
 from pipeline.units import unit_rows
-from pipeline.video import wire
 from pipeline.video.errors import VideoError
-from pipeline.video.guard import TRY_AGAIN, Decoder
+from pipeline.video.guard import Decoder
 from pipeline.video.sample import MAX_GAP_S
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Limits
-from schemas.errors import StorageError
 from schemas.ledger import LedgerRow, Status
 from schemas.manifest import VideoRow
 from schemas.receipt import Receipt
-
-SPOOL_BYTES = 64 << 20
 
 
 def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -> Receipt:
@@ -48,13 +39,13 @@ def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -
     spec = Clips.model_validate(product.settings)
     ledger: list[LedgerRow] = []
     index: list[dict[str, Any]] = []
-    spill_folder = store.path(f"{product.path}/{TEMP_FOLDER}") if store.is_local else tempfile.gettempdir()
     with receipts.begin(store, product, unit) as writer:
         with ShardWriter(writer.file(f"clips-{unit.index:06d}.tar")) as shard:
             for row in unit_rows(store, unit):
-                with _Spool(spill_folder) as spool:
+                with Spool(store, product.path) as spool:
                     ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
-                    for clip in spool.clips():
+                    for header, blobs in spool.messages():
+                        clip = EncodedClip.from_message(header, blobs)
                         index.append(_index_row(row, clip))
                         shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
         table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
@@ -99,19 +90,14 @@ def describe(product: Product, store: Store) -> dict[str, Any]:
 # ---------------------------------------------------------------- one video
 
 
-def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: _Spool) -> LedgerRow:
+def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: Spool) -> LedgerRow:
     """Fill the spool with a video's clips and say how it went. A failed video leaves the spool empty."""
     try:
-        try:
-            outcome = spool.fill(decoder.clips(row, spec))
-        except VideoError as error:
-            if error.reason not in TRY_AGAIN:
-                raise
-            outcome = spool.fill(decoder.clips(row, spec))
+        outcome = try_twice(lambda: spool.fill(decoder.clips(row, spec)))
     except VideoError as error:
         spool.clear()
         return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
-    return _ledger_row(row, outcome, num_clips=spool.num_clips)
+    return _ledger_row(row, outcome, num_clips=spool.num_messages)
 
 
 def _ledger_row(row: VideoRow, outcome: Outcome, *, num_clips: int) -> LedgerRow:
@@ -145,61 +131,6 @@ def _labels_and_json(index_row: dict[str, Any]) -> dict[str, bytes]:
     if len(index_row["label_ids"]) == 1:
         members = {"cls": str(index_row["label_ids"][0]).encode("ascii"), **members}
     return members
-
-
-class _Spool:
-    """One video's clips, until it is known whether they count."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._open()
-
-    def _open(self) -> None:
-        # leaves nothing behind: the file has no name, or loses it, the moment it is made
-        spooled = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=self._folder)
-        self._file = cast(BinaryIO, spooled)
-        self.num_clips = 0
-
-    def fill(self, clips: Generator[EncodedClip, None, Outcome]) -> Outcome:
-        """Take in all clips of a video, in place of what was there; returns the generator's outcome."""
-        self.clear()
-        with closing(clips):
-            while True:
-                try:
-                    clip = next(clips)
-                except StopIteration as stop:
-                    return cast(Outcome, stop.value)
-                self._add(clip)
-
-    def clips(self) -> Iterator[EncodedClip]:
-        self._file.seek(0)
-        take = wire.exactly(self._file)
-        for _ in range(self.num_clips):
-            yield EncodedClip.from_message(*wire.read(take))
-
-    def clear(self) -> None:
-        self._close()
-        self._open()
-
-    def _add(self, clip: EncodedClip) -> None:
-        try:
-            wire.write(self._file, *clip.message())
-        except OSError as error:
-            what = (error.strerror or str(error)).lower()
-            raise StorageError(
-                f"{self._folder}: can't hold a video's clips here ({what}); make room, then run the same command again"
-            ) from error
-        self.num_clips += 1
-
-    def _close(self) -> None:
-        with suppress(OSError):  # a full disk may refuse the last buffered bytes; nobody needs them now
-            self._file.close()
-
-    def __enter__(self) -> _Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
 
 
 # ---------------------------------------------------------------- the card

@@ -27,7 +27,18 @@ from av.video.frame import VideoFrame
 from pipeline.video.errors import VideoError
 from pipeline.video.feed import AllFrames, SurpriseError, Work, needed_frames
 from pipeline.video.probe import no_frames
-from pipeline.video.sample import MAX_GAP_S, Span, Window, Windows, filled, grid_ticks, row_span, segments_outside
+from pipeline.video.sample import (
+    MAX_GAP_S,
+    Grid,
+    Span,
+    Window,
+    Windows,
+    filled,
+    grid_ticks,
+    on_grid,
+    row_span,
+    segments_outside,
+)
 from pipeline.video.timeline import Timeline, scan
 from schemas.video_row import VideoRow
 
@@ -39,7 +50,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SampledClip(Generic[T]):
-    """One clip of T frames."""
+    """One clip of T frames; on another grid, of the real ones only."""
 
     clip_id: str
     start_s: float  # half-open [start_s, end_s) on the source's clock
@@ -69,19 +80,21 @@ def sample_video(
     *,
     convert: Callable[[VideoFrame], T],
     progress: Callable[[int], None],
+    grid: Grid | None = None,
 ) -> Generator[SampledClip[T], None, Decoded]:
     """Yield every clip of `row` in order of start, and return what became of the video.
 
     `source` is a local path or a seekable binary file; it is read twice. `convert` sees each needed frame once (twice
     at most where damage makes the decoder start again), and must not keep the frame. `progress` gets a count that grows
     with every packet read and every frame decoded, so a count that stands still means a decoder that does too. A video
-    may give no clip at all under tail: drop. Raises VideoError where nothing can be used.
+    may give no clip at all under tail: drop. With `grid` the windows are those of the clips, but the frames are those
+    on display at the grid's times, without what the tail policy adds. Raises VideoError where nothing can be used.
     """
     work = Work(progress)
     timeline = scan(source, progress=work.scanned)
     span = _span_of(row, timeline)
     windows = Windows(spec, row, span, gaps=timeline.gaps_s)
-    clipper = _Clipper(windows, row.video_id, spec, timeline.time_base, convert)
+    clipper = _Clipper(windows, row.video_id, spec, timeline.time_base, convert, grid)
     if clipper.is_done and row.segments and segments_outside(row, span) == len(row.segments):
         raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
     everything = AllFrames(source, timeline, work)
@@ -181,6 +194,7 @@ class _Open(Generic[T]):
 
     window: Window
     bounds: list[int]  # ticks
+    needs: int  # ticks: the same of the clip's own last real grid time; a video that ends before it cuts the clip
     ticks: list[int] = field(default_factory=list)
     frames: list[T] = field(default_factory=list)
 
@@ -199,12 +213,14 @@ class _Clipper(Generic[T]):
         spec: Clips,
         time_base: Fraction,
         convert: Callable[[VideoFrame], T],
+        grid: Grid | None,
     ) -> None:
         self.windows = windows
         self.num_converted = 0
         self.num_lost = 0  # windows that reach beyond the last good frame, or lie beyond it
         self.end_s = Fraction(0)
         self._video_id, self._spec, self._time_base, self._convert = video_id, spec, time_base, convert
+        self._grid = grid
         self._coming = iter(windows)
         self._open: deque[_Open[T]] = deque()
         self._shown: _Shown[T] | None = None
@@ -212,7 +228,9 @@ class _Clipper(Generic[T]):
 
     def bounds(self, window: Window) -> list[int]:
         """For each real grid time the last tick at or before it: a frame is on display from its own tick on."""
-        return grid_ticks(window, self._spec, self._time_base)
+        if self._grid is None:
+            return grid_ticks(window, self._spec, self._time_base)
+        return grid_ticks(on_grid(window, self._grid), self._grid, self._time_base)
 
     @property
     def is_done(self) -> bool:
@@ -236,10 +254,11 @@ class _Clipper(Generic[T]):
         assert self._shown is not None  # whoever feeds raises when there is no frame
         yield from self._take(self._shown, before=end)
         self.end_s = end * self._time_base
-        self.num_lost = len(self._open) + (self._upcoming is not None) + sum(1 for _ in self._coming)
+        num_cut = sum(clip.needs >= end for clip in self._open)
+        self.num_lost = num_cut + (self._upcoming is not None) + sum(1 for _ in self._coming)
         while self._open:
             clip = self._open.popleft()
-            if self._spec.tail != "drop":
+            if self._spec.tail != "drop" or clip.needs < end:
                 yield self._clip(clip)
         self._upcoming = None
 
@@ -260,10 +279,15 @@ class _Clipper(Generic[T]):
 
     def _open_next(self) -> _Open[T] | None:
         window = next(self._coming, None)
-        return None if window is None else _Open(window, self.bounds(window))
+        if window is None:
+            return None
+        bounds = self.bounds(window)
+        needs = bounds if self._grid is None else grid_ticks(window, self._spec, self._time_base)
+        return _Open(window, bounds, needs[-1])
 
     def _clip(self, clip: _Open[T]) -> SampledClip[T]:
-        places = filled(len(clip.frames), self._spec)
+        num_frames = len(clip.frames)
+        places = filled(num_frames, self._spec) if self._grid is None else list(range(num_frames))
         return SampledClip(
             clip_id=clip.window.clip_id(self._video_id),
             start_s=float(clip.window.start_s),
@@ -271,5 +295,5 @@ class _Clipper(Generic[T]):
             label_ids=clip.window.label_ids,
             frames=[clip.frames[k] for k in places],
             frame_pts_s=[float(clip.ticks[k] * self._time_base) for k in places],
-            num_real_frames=len(clip.frames),
+            num_real_frames=num_frames,
         )

@@ -3,7 +3,8 @@
     python -m pipeline.video.decoder_process REQUEST_FD REPLY_FD PARENT_PID MEMORY_BYTES DIE_WITH_THREAD
 
 Requests and replies are messages of `pipeline.video.wire` on two pipes of their own, because native libraries
-print on stdout and stderr. One request is one video: {"row": …, "spec": …}. Replies, by "kind":
+print on stdout and stderr. One request is one video: {"row": …, "spec": …, "grid": …}; with a grid (pipeline.video.
+sample) that is not null the frames are gray, as they are. Replies, by "kind":
 
     ready      once, after the imports
     progress   {"count"}: at most some ten a second, and only when the count of work done has grown
@@ -36,8 +37,9 @@ import cv2
 
 from pipeline.video import wire
 from pipeline.video.decode import sample_video
-from pipeline.video.encode import encode_clip, encode_frame
+from pipeline.video.encode import encode_clip, encode_frame, gray_members
 from pipeline.video.errors import VideoError
+from pipeline.video.sample import Grid
 from pipeline.video.transform import Transform
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.video_row import Segment, VideoRow
@@ -85,7 +87,8 @@ def main(arguments: list[str]) -> None:
 def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
     """Answer one request: clips and then done, or an error."""
     try:
-        outcome = _sample(_row(request["row"]), _spec(request["spec"]), send)
+        grid = Grid(**request["grid"]) if request["grid"] else None
+        outcome = _sample(_row(request["row"]), _spec(request["spec"]), grid, send)
         if outcome.partial and memory.was_short():
             send("error", reason="out_of_memory", message=MEMORY_DOUBT)
         else:
@@ -105,15 +108,16 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
             send("error", reason="decoder_error", message=f"{type(error).__name__}: {error}")
 
 
-def _sample(row: VideoRow, spec: Clips, send: Send) -> Outcome:
-    transform = Transform(spec)
+def _sample(row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Outcome:
+    transform = Transform(spec, gray=grid is not None)
     with open_source(row.uri) as source:
         clips = sample_video(
             source,
             row,
             spec,
-            convert=lambda frame: encode_frame(transform(frame), spec),
+            convert=transform if grid else lambda frame: encode_frame(transform(frame), spec),
             progress=_throttled(send),
+            grid=grid,
         )
         while True:
             try:
@@ -131,7 +135,7 @@ def _sample(row: VideoRow, spec: Clips, send: Send) -> Outcome:
                 num_real_frames=clip.num_real_frames,
                 height_px=height_px,
                 width_px=width_px,
-                members=encode_clip(clip.frames, spec),
+                members=gray_members(clip.frames) if grid else encode_clip(clip.frames, spec),
             ).message()
             send("clip", blobs=blobs, **header)
     return Outcome(

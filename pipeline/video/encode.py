@@ -4,6 +4,8 @@ jpeg  000.jpg 001.jpg …   one picture a frame
 mp4   mp4                 one H.264 video a clip
 npy   npy                 one (T,H,W,3) uint8 array a clip
 
+`gray_members` and `gray_frames` are for flow: pixels between the decoder and its worker, never stored.
+
 Frames are RGB on both faces of this module; cv2 is BGR inside, so the jpeg paths swap on the way in and out.
 Equal frames give equal bytes: one thread, no clock, no tool names.
 """
@@ -57,6 +59,18 @@ def encode_clip(frames: Sequence[bytes | np.ndarray], spec: Clips) -> dict[str, 
         np.lib.format.write_array(buffer, pixels, version=(1, 0), allow_pickle=False)
         return {"npy": buffer.getvalue()}
     return {"mp4": _encode_mp4(pixels, spec)}
+
+
+def gray_members(frames: Sequence[bytes | np.ndarray]) -> dict[str, bytes]:
+    """(H,W) uint8 frames as raw members, "0", "1" …, by the place where each comes first: a frame that stands there
+    several times in a row (the same object) is one member."""
+    firsts = [k for k, frame in enumerate(frames) if k == 0 or frame is not frames[k - 1]]
+    return {str(k): np.asarray(frames[k]).tobytes() for k in firsts}
+
+
+def gray_frames(members: Mapping[str, bytes], *, height: int, width: int) -> dict[int, np.ndarray]:
+    """The (H,W) uint8 frames of `gray_members`, by the place where each comes first."""
+    return {int(place): np.frombuffer(data, np.uint8).reshape(height, width) for place, data in members.items()}
 
 
 def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarray:

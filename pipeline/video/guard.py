@@ -27,6 +27,7 @@ from typing import Any
 
 from pipeline.video import wire
 from pipeline.video.errors import VideoError
+from pipeline.video.sample import Grid
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
 from schemas.errors import ReelmillError
@@ -63,9 +64,10 @@ class Decoder:
         """The decoder process's id, or None while there is none."""
         return self._process.pid if self._process else None
 
-    def clips(self, row: VideoRow, spec: Clips) -> Generator[EncodedClip, None, Outcome]:
+    def clips(self, row: VideoRow, spec: Clips, *, grid: Grid | None = None) -> Generator[EncodedClip, None, Outcome]:
         """The clips of one video, in time order; the generator's return value is the Outcome.
 
+        With `grid` their members are the gray frames of those grid times (see pipeline.video.encode.gray_members).
         Raises VideoError with the decoder's own reasons, or "stalled", "too_slow", "crashed", "out_of_memory";
         clips that came before are then not to be used. Raises ReelmillError when no decoder process can start.
         """
@@ -73,7 +75,7 @@ class Decoder:
         self._num_videos += 1
         self._busy = True  # what is under way when the caller leaves early would reach the next video
         try:
-            outcome = yield from _talk(process, row, spec, self._limits)
+            outcome = yield from _talk(process, row, spec, grid, self._limits)
             self._busy = False
             return outcome
         except VideoError as error:
@@ -114,11 +116,14 @@ class Decoder:
 _LIMIT_REASONS = frozenset({"stalled", "too_slow", "crashed", "out_of_memory"})  # after these the process is done for
 
 
-def _talk(process: _Process, row: VideoRow, spec: Clips, limits: Limits) -> Generator[EncodedClip, None, Outcome]:
+def _talk(
+    process: _Process, row: VideoRow, spec: Clips, grid: Grid | None, limits: Limits
+) -> Generator[EncodedClip, None, Outcome]:
     """Send one video to the process and read what it answers."""
     clock = _Clock(limits)
     try:
-        process.send({"row": asdict(row), "spec": spec.model_dump(mode="json")}, clock)
+        request = {"row": asdict(row), "spec": spec.model_dump(mode="json"), "grid": grid and asdict(grid)}
+        process.send(request, clock)
         while True:
             header, blobs = process.receive(clock)
             clock.advanced()

@@ -31,7 +31,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -56,10 +56,22 @@ class Window:
     end_s: Fraction
     label_ids: tuple[int, ...]
     num_real: int  # grid times before the end of the span: 1 … T
+    span_end_s: Fraction  # the end of the span: from here on nothing is this window's
 
     def clip_id(self, video_id: str) -> str:
         """`<video_id>@<start>-<end>` in whole microseconds; holds no dot when the video_id holds none."""
         return f"{video_id}@{microseconds(self.start_s)}-{microseconds(self.end_s)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Grid times that others than clips take in the same windows: start_s + k / fps for k = 0 … num_times - 1.
+
+    The last of them may be the window's end.
+    """
+
+    fps: float
+    num_times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +93,12 @@ def microseconds(time_s: Fraction) -> int:
     return round(time_s * MICRO)
 
 
-def grid_ticks(window: Window, spec: Clips, time_base: Fraction) -> list[int]:
+def on_grid(window: Window, grid: Grid) -> Window:
+    """The same window with the number of `grid`'s times that are real: before the end of the span."""
+    return replace(window, num_real=min(grid.num_times, _num_before(window.span_end_s, window.start_s, grid.fps)))
+
+
+def grid_ticks(window: Window, spec: Clips | Grid, time_base: Fraction) -> list[int]:
     """For each grid time start_s + k / fps of a window's real frames the last tick at or before it.
 
     A frame is on display from its own tick on, so the one taken is the last whose ticks are at most these.
@@ -180,11 +197,15 @@ def _length(spec: Clips) -> Fraction:
 
 
 def _window(spec: Clips, start: Fraction, span: Span) -> Window:
-    # grid times k with start + k / fps < end are k < (end - start) * fps, that is the ceiling of it
-    inside = -((start - span.end_s) * exact(spec.fps) // 1)
+    inside = _num_before(span.end_s, start, spec.fps)
     whole = inside >= spec.frames
     end = start + _length(spec) if whole else span.end_s
-    return Window(start, end, span.label_ids, spec.frames if whole else int(inside))
+    return Window(start, end, span.label_ids, spec.frames if whole else inside, span.end_s)
+
+
+def _num_before(end: Fraction, start: Fraction, fps: float) -> int:
+    # grid times k with start + k / fps < end are k < (end - start) * fps, that is the ceiling of it
+    return int(-((start - end) * exact(fps) // 1))
 
 
 def _last_grid_s(window: Window, spec: Clips) -> Fraction:
@@ -233,5 +254,5 @@ def _merged(windows: Iterable[Window]) -> list[Window]:
         key = (microseconds(window.start_s), microseconds(window.end_s))
         twin = merged.get(key, window)
         labels = tuple(sorted({*twin.label_ids, *window.label_ids})) if twin is not window else window.label_ids
-        merged[key] = Window(twin.start_s, twin.end_s, labels, twin.num_real)
+        merged[key] = replace(twin, label_ids=labels)
     return list(merged.values())

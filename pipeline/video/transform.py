@@ -2,6 +2,7 @@
 
     transform = Transform(spec)                      # one per video: its first frame fixes the size
     rgb = transform(frame)                           # av.VideoFrame -> (H,W,3) uint8
+    gray = Transform(spec, gray=True)(frame)         # (H,W) uint8: gray straight after the colours, the rest as ever
 
 The resize comes before the frame is turned upright, with the target swapped for frames that lie on their side:
 turning the small picture is cheaper than turning the large one, and the two orders differ by at most one level
@@ -59,8 +60,9 @@ class Transform:
     resized to it. Raises VideoError "absurd_size", "crop_does_not_fit" or "unsupported_pixels".
     """
 
-    def __init__(self, spec: Clips) -> None:
+    def __init__(self, spec: Clips, *, gray: bool = False) -> None:
         self._spec = spec
+        self._gray = gray
         self._reformatter = VideoReformatter()  # keeps swscale's tables from frame to frame
         self._upright: _Upright | None = None
         self._rotation_deg = 0
@@ -73,12 +75,14 @@ class Transform:
         return self._spec.crop or self._size
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """The frame as (H,W,3) uint8 RGB, C-contiguous, sharing no memory with the frame."""
+        """The frame as (H,W,3) uint8 RGB or (H,W) uint8 gray, C-contiguous, sharing no memory with the frame."""
         upright = self._orientation(frame)
         if self._size is None:
             self._size = self._plan(_swap((frame.height, frame.width), upright))
         _refuse_absurd(frame.height, frame.width, "a frame")
         rgb = self._rgb(frame)
+        if self._gray:
+            rgb = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         rgb = self._resize(rgb, _swap(self._size, upright))
         rgb = _turn(rgb, upright)
         rgb = self._crop(rgb)
@@ -226,7 +230,7 @@ def _swap(size: tuple[int, int], upright: _Upright) -> tuple[int, int]:
 
 def _turn(rgb: np.ndarray, upright: _Upright) -> np.ndarray:
     if upright.transpose:
-        rgb = rgb.transpose(1, 0, 2)
+        rgb = rgb.swapaxes(0, 1)
     if upright.flip_x:
         rgb = rgb[:, ::-1]
     if upright.flip_y:

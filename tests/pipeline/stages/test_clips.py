@@ -22,7 +22,7 @@ from pipeline import receipts
 from pipeline.graph import Product
 from pipeline.shards import read_shard
 from pipeline.stages import CODE_VERSIONS
-from pipeline.stages import clips as stage_module
+from pipeline.stages import spool as spool_module
 from pipeline.stages.clips import describe, make_unit, open_stage
 from pipeline.store import Store
 from pipeline.units import plan_units, write_manifest
@@ -372,7 +372,7 @@ def test_a_large_video_spills_to_disk_and_leaves_nothing_there(dataset, tmp_path
     video = write_video(tmp_path / "a.mp4")
     in_memory = dataset([video], {"encoding": "npy"})
     in_memory.make()
-    monkeypatch.setattr(stage_module, "SPOOL_BYTES", 1000)
+    monkeypatch.setattr(spool_module, "SPOOL_BYTES", 1000)
     spilled = dataset([video], {"encoding": "npy"})
     spilled.make()
     assert spilled.hashes() == in_memory.hashes()
@@ -388,7 +388,7 @@ LARGE = {"encoding": "npy", "stride_s": 0.1, "resize": [200, 200]}  # 18 MB of c
 @pytest.mark.parametrize("spool_bytes", [1 << 30, 1000])
 def test_a_refused_write_stops_with_one_sentence(dataset, tmp_path, monkeypatch, spool_bytes):
     """A limit on file sizes stands in for a full disk, in the shard and in the spool: the write fails likewise."""
-    monkeypatch.setattr(stage_module, "SPOOL_BYTES", spool_bytes)
+    monkeypatch.setattr(spool_module, "SPOOL_BYTES", spool_bytes)
     data = dataset([write_video(tmp_path / "a.mp4")], LARGE)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))

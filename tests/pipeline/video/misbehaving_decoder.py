@@ -17,9 +17,9 @@ REPLY_FD = int(sys.argv[2])
 sample_video = decoder_process.sample_video
 
 
-def sample(source, row, spec, *, convert, progress):
+def sample(source, row, spec, *, progress, **options):
     name = Path(row.uri).stem
-    clips = sample_video(source, row, spec, convert=convert, progress=progress)
+    clips = sample_video(source, row, spec, progress=progress, **options)
     if name in ("chatty", "crash_once", "crash_late", "spin_late", "hang_late", "noise"):
         first = next(clips)
         if name == "chatty":

@@ -1,0 +1,122 @@
+"""What the card of a flow product says: all that is needed to make it again, and to read a level as px."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pipeline import receipts
+from pipeline.graph import Product
+from pipeline.store import Store
+from pipeline.video import transform
+from schemas.config import Clips, Flow
+from schemas.errors import UsageError
+
+
+def describe(product: Product, store: Store) -> dict[str, Any]:
+    """The card's details. Raises UsageError where backend cuda is asked for and there is no GPU."""
+    flow = Flow.model_validate(product.settings)
+    source = f"clips/{flow.clips}"
+    clips = Clips.model_validate(receipts.read_card(store, source).settings)
+    return {
+        "windows": f"those of {source}, with its clip ids; see its card",
+        "sampling": _sampling(flow, clips),
+        "frames": _frames(flow.sampling(clips)),
+        "algorithm": "TV-L1 as cv2.optflow.DualTVL1OpticalFlow computes it; u is motion to the right, v down, in px of "
+        "these frames from one frame to the next",
+        "params": flow.params.model_dump(by_alias=True),
+        "shared": "a pair of source frames that several clips hold is computed once",
+        "storage": _storage(flow),
+        "members": f"{_members(flow)}, then KEY.cls (the label id, where there is exactly one), then KEY.json (the "
+        "index row, and `fields`)",
+        "backend": _backend(flow),
+    }
+
+
+def _sampling(flow: Flow, clips: Clips) -> dict[str, Any]:
+    fps, num_fields = flow.rate_fps(clips), flow.num_fields(clips)
+    last = {
+        "T": "one for each frame of the window: the last one ends with the frame on display at the window's end",
+        "T-1": "between the window's frames only",
+    }[flow.fields]
+    over = {
+        "loop": "the fields come again from the first on, as the frames of the clip do",
+        "pad": "fields are zero",
+        "drop": "fields are zero",
+    }[clips.tail]
+    return {
+        "fps": fps,
+        "num_fields": num_fields,
+        "field": f"field k is the motion from the frame on display at t = start_s + k / {fps:g} to the one at "
+        f"start_s + (k + 1) / {fps:g}: the last with pts <= t",
+        "fields": last,
+        "end": "a field that would end where the video (or the row, or the segment) is over goes from its last frame "
+        f"to itself and is zero; after that {over}: num_real_fields counts the fields before",
+        "still": "a frame that is on display at both times gives a field of zeros",
+        "short": "a clip of fewer than two frames before that end gives no sample",
+    }
+
+
+def _frames(frames: Clips) -> dict[str, str]:
+    words = transform.describe(frames)
+    return {
+        **words,
+        "order": "colours, gray, resize (in the stored orientation), upright, crop, flow",
+        "pixels": "gray, uint8, 0-255",
+        "gray": "cv2.cvtColor COLOR_RGB2GRAY: 0.299 R + 0.587 G + 0.114 B, rounded to uint8, at the source's size",
+        "source": "decoded from the video itself, not from stored clips",
+    }
+
+
+def _storage(flow: Flow) -> dict[str, Any]:
+    report = {
+        "loss": "saturated, rmse_px and max_abs_px of each clip are in its KEY.json and in _index, over real fields"
+    }
+    if flow.encoding == "npy":
+        return {"format": "numpy 1.0, (T,H,W,2) float16 px, C order", "quantised": "no", **report}
+    bound = flow.bound
+    encoder: dict[str, Any] = {"encoder": "cv2.imencode (libpng), lossless"}
+    if flow.encoding == "jpeg":
+        encoder = {"encoder": "cv2.imencode (libjpeg-turbo), baseline, gray", "quality": flow.quality}
+    return {
+        "format": f"gray {flow.encoding}, one for u (x) and one for v (y)",
+        **encoder,
+        "bound_px": bound,
+        "quantise": f"q = round(255 (v + {bound:g}) / {2 * bound:g}), halves to even, clipped to 0-255",
+        "dequantise": f"v = {2 * bound:g} q / 255 - {bound:g}",
+        "zero": f"zero flow is level 128, which reads as {bound / 255:.4g} px",
+        **report,
+    }
+
+
+def _members(flow: Flow) -> str:
+    if flow.encoding == "npy":
+        return "KEY.npy"
+    suffix = "jpg" if flow.encoding == "jpeg" else "png"
+    return f"KEY.x.000.{suffix}, KEY.y.000.{suffix}, KEY.x.001.{suffix} …"
+
+
+def _backend(flow: Flow) -> dict[str, str]:
+    has_gpu = flow.backend in ("auto", "cuda") and _has_gpu()
+    if flow.backend == "cuda" and not has_gpu:
+        raise UsageError("backend: cuda needs a GPU and none is here; set backend: cpu, or run where there is one")
+    used = ("cuda" if has_gpu else "cpu") if flow.backend == "auto" else flow.backend
+    why = "as asked"
+    if flow.backend == "auto":
+        why = "there is a GPU" if has_gpu else "there is no GPU; cpu and opencv give the same flow to the bit"
+    return {"asked": flow.backend, "used": used, "why": why, **({"torch": _torch_version()} if used == "cuda" else {})}
+
+
+def _has_gpu() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
+
+
+def _torch_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return "none"

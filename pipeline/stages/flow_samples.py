@@ -1,0 +1,236 @@
+"""A clip's gray frames to its flow sample: pairs of frames to fields, fields to members.
+
+Clips that overlap share pairs of source frames. A pair is computed once: its field is kept, as it is stored, until no
+later clip of the video can hold it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import groupby, pairwise
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.flow.quantise import quantisation_report, quantise
+from pipeline.video.encode import gray_frames
+from pipeline.video.errors import VideoError
+from pipeline.video.sample import Grid
+from pipeline.video.wire import EncodedClip, Outcome
+from schemas.config import MIN_FLOW_SIDE_PX, Clips, Flow
+
+FLOW_BYTES = 128 << 20  # float32 fields that are held before they are stored; always one at least
+
+Solve = Callable[[np.ndarray], np.ndarray]  # (T,H,W) uint8 gray -> (T-1,H,W,2) float32 px
+Pair = tuple[float, float]  # source timestamps, in seconds, of the two frames of a field
+
+
+@dataclass(frozen=True, slots=True)
+class StoredField:
+    """One field as it is stored, and what that lost."""
+
+    pictures: tuple[bytes, ...]  # u and v as jpeg or png; with npy (H,W,2) float16 as raw bytes
+    saturated: float  # share of components beyond the bound
+    mean_square_px: float  # of the error of what is stored
+    max_abs_px: float  # of the flow itself
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSample:
+    """One sample of a flow shard."""
+
+    index_row: dict[str, Any]  # schemas.flow.FLOW_INDEX_SCHEMA
+    members: dict[str, bytes]  # "x.000.jpg", "y.000.jpg" … or "npy"
+
+    def message(self) -> tuple[dict[str, Any], list[bytes]]:
+        """(header, blobs), for a spool."""
+        return {"index_row": self.index_row, "members": list(self.members)}, list(self.members.values())
+
+    @classmethod
+    def from_message(cls, header: dict[str, Any], blobs: Sequence[bytes]) -> FlowSample:
+        return cls(header["index_row"], dict(zip(header["members"], blobs, strict=True)))
+
+
+class FlowSampler:
+    """Turns the gray clips of videos, one video at a time, into flow samples.
+
+    `grid` is the one to ask of the decoder; `num_short` counts the clips of the last video that gave no sample because
+    they hold fewer than two frames.
+    """
+
+    def __init__(self, flow: Flow, clips: Clips, *, solve: Solve) -> None:
+        self.grid = Grid(flow.rate_fps(clips), flow.num_fields(clips) + 1)
+        self.num_short = 0
+        self._flow, self._loops, self._solve = flow, clips.tail == "loop", solve
+        self._known: dict[Pair, StoredField] = {}
+        self._stills: dict[tuple[int, int], StoredField] = {}  # the zero field of the last size
+
+    def samples(
+        self, video_id: str, clips: Generator[EncodedClip, None, Outcome], *, expected: Sequence[str]
+    ) -> Generator[FlowSample, None, Outcome]:
+        """The samples of one video, in order; returns what `clips` returns.
+
+        `expected` are the ids that its clips must have. Raises VideoError as `clips` does, "clips_differ" where the ids
+        differ, and "too_small" for frames that TV-L1 does not take.
+        """
+        self.num_short = 0
+        self._known = {}
+        due = iter(expected)
+        while True:
+            try:
+                clip = next(clips)
+            except StopIteration as stop:
+                _check_id(None, next(due, None))
+                outcome: Outcome = stop.value
+                return outcome
+            _check_id(clip.clip_id, next(due, None))
+            _check_size(clip.height_px, clip.width_px)
+            if len(clip.frame_pts_s) < 2:
+                self.num_short += 1
+            else:
+                yield self._sample(video_id, clip)
+
+    def _sample(self, video_id: str, clip: EncodedClip) -> FlowSample:
+        pairs = [(clip.frame_pts_s[a], clip.frame_pts_s[b]) for a, b in self._places(len(clip.frame_pts_s))]
+        self._make_missing(clip, pairs)
+        fields = [self._known[pair] for pair in pairs]
+        num_real = len(clip.frame_pts_s) - 1
+        real = fields[:num_real]
+        row = {
+            "clip_id": clip.clip_id,
+            "video_id": video_id,
+            "start_s": clip.start_s,
+            "center_s": (clip.start_s + clip.end_s) / 2,
+            "end_s": clip.end_s,
+            "label_ids": list(clip.label_ids),
+            "fps": self.grid.fps,
+            "from_pts_s": [pair[0] for pair in pairs],
+            "to_pts_s": [pair[1] for pair in pairs],
+            "num_real_fields": num_real,
+            "height_px": clip.height_px,
+            "width_px": clip.width_px,
+            "bound_px": self._flow.bound,
+            "saturated": math.fsum(field.saturated for field in real) / num_real,
+            "rmse_px": math.sqrt(math.fsum(field.mean_square_px for field in real) / num_real),
+            "max_abs_px": max(field.max_abs_px for field in real),
+        }
+        return FlowSample(row, _members(fields, self._flow, clip.height_px, clip.width_px))
+
+    def _places(self, num_frames: int) -> Iterator[tuple[int, int]]:
+        """For each field the grid times of its two frames, of which `num_frames` are real."""
+        last = num_frames - 1
+        for k in range(self.grid.num_times - 1):
+            first = k % num_frames if self._loops else min(k, last)
+            yield first, min(first + 1, last)  # from the last frame to itself: the video is over
+
+    def _make_missing(self, clip: EncodedClip, pairs: Sequence[Pair]) -> None:
+        """Make `_known` hold the pairs of a clip, and let go of those that no later clip can hold."""
+        first_s, shape = clip.frame_pts_s[0], (clip.height_px, clip.width_px)
+        # clips come in order of start: a pair that begins before this one's first frame never comes again
+        self._known = {pair: field for pair, field in self._known.items() if pair[0] >= first_s}
+        for pair in pairs:
+            if pair[0] == pair[1]:  # TV-L1 of a frame and itself is exactly zero, too
+                self._known[pair] = self._still(shape)
+        by_place = gray_frames(clip.members, height=clip.height_px, width=clip.width_px)
+        frames = {clip.frame_pts_s[place]: frame for place, frame in by_place.items()}  # by timestamp, ascending
+        times = list(frames)
+        missing = [pair not in self._known for pair in pairwise(times)]
+        for first, last in _runs(missing, max(1, FLOW_BYTES // (8 * shape[0] * shape[1]))):
+            run = times[first : last + 1]
+            fields = self._solve(np.stack([frames[time_s] for time_s in run]))
+            for pair, field in zip(pairwise(run), fields, strict=True):
+                self._known[pair] = _store(field, self._flow)
+
+    def _still(self, shape: tuple[int, int]) -> StoredField:
+        if shape not in self._stills:
+            self._stills = {shape: _store(np.zeros((*shape, 2), np.float32), self._flow)}
+        return self._stills[shape]
+
+
+def _runs(missing: Sequence[bool], most: int) -> Iterator[tuple[int, int]]:
+    """(first, last) frames of each run of at most `most` missing pairs; pair i is frames i and i + 1.
+
+    >>> list(_runs([True, True, True, False, True], 2))
+    [(0, 2), (2, 3), (4, 5)]
+    """
+    for is_missing, places in groupby(range(len(missing)), key=missing.__getitem__):
+        run = list(places)
+        if is_missing:
+            for start in range(run[0], run[-1] + 1, most):
+                yield start, min(start + most, run[-1] + 1)
+
+
+def _check_id(clip_id: str | None, expected: str | None) -> None:
+    if clip_id != expected:
+        raise VideoError(
+            "clips_differ",
+            "its windows are not those of the clips any more: the file changed after they were made; run "
+            "`reelmill index`, then the same command again",
+        )
+
+
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < MIN_FLOW_SIDE_PX:
+        raise VideoError(
+            "too_small",
+            f"its frames are {height} x {width} px (height x width) and TV-L1 takes {MIN_FLOW_SIDE_PX} px a side or "
+            "more; set resize or short_side",
+        )
+
+
+# ---------------------------------------------------------------- storage
+
+
+def _store(field: np.ndarray, flow: Flow) -> StoredField:
+    """(H,W,2) float32 px as it is stored."""
+    if flow.encoding == "npy":
+        half = field.astype(np.float16)
+        size = np.abs(field)
+        error = half.astype(np.float64) - field
+        saturated = float(np.count_nonzero(size > flow.bound)) / field.size
+        return StoredField((half.tobytes(),), saturated, float(np.square(error).mean()), float(size.max()))
+    levels = quantise(field, bound=flow.bound)
+    pictures = tuple(_encode(np.ascontiguousarray(levels[..., axis]), flow) for axis in (0, 1))
+    if flow.encoding == "jpeg":  # what a reader gets
+        levels = np.stack([_decode(picture) for picture in pictures], axis=-1)
+    loss = quantisation_report(field, levels, bound=flow.bound)
+    return StoredField(pictures, loss.saturated, loss.rmse_px**2, loss.max_abs_px)
+
+
+def _encode(levels: np.ndarray, flow: Flow) -> bytes:
+    """(H,W) uint8 as a gray picture. Equal levels give equal bytes."""
+    jpeg = [cv2.IMWRITE_JPEG_QUALITY, flow.quality, cv2.IMWRITE_JPEG_PROGRESSIVE, 0, cv2.IMWRITE_JPEG_OPTIMIZE, 0]
+    png = [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    ok, data = cv2.imencode(_suffix(flow), levels, jpeg if flow.encoding == "jpeg" else png)
+    assert ok, "the encoder refused a uint8 picture"
+    return data.tobytes()
+
+
+def _decode(picture: bytes) -> np.ndarray:
+    levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert levels is not None, "the decoder refused what the encoder gave"
+    return levels
+
+
+def _members(fields: Sequence[StoredField], flow: Flow, height: int, width: int) -> dict[str, bytes]:
+    """The members of one sample, in their order."""
+    if flow.encoding == "npy":
+        raw = b"".join(field.pictures[0] for field in fields)
+        buffer = BytesIO()
+        pixels = np.frombuffer(raw, np.float16).reshape(len(fields), height, width, 2)
+        np.lib.format.write_array(buffer, pixels, version=(1, 0), allow_pickle=False)
+        return {"npy": buffer.getvalue()}
+    suffix = _suffix(flow)
+    return {
+        f"{axis}.{k:03d}{suffix}": picture
+        for k, field in enumerate(fields)
+        for axis, picture in zip("xy", field.pictures, strict=True)
+    }
+
+
+def _suffix(flow: Flow) -> str:
+    return ".jpg" if flow.encoding == "jpeg" else ".png"
