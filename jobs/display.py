@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import rich.progress
@@ -14,10 +14,11 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.survey import ProductState, Progress
+from pipeline.survey import FlowLoss, ProductState, Progress
 from schemas.ledger import STATUSES
 
 PLAIN_LINE_EVERY_S = 15.0
+SATURATED_ALLOWED = 0.01  # share of flow components beyond the bound, above which the bound is questioned
 
 
 class _Rate(ProgressColumn):
@@ -88,6 +89,16 @@ def products_table(title: str, states: Sequence[ProductState]) -> Table:
         counts = [str(state.rows[status]) for status in STATUSES]
         table.add_row(state.path, units, *counts, str(state.items), f"{state.bytes / 1e6:.1f}")
     return table
+
+
+def tight_bounds(losses: Mapping[str, FlowLoss]) -> list[str]:
+    """A line for each flow product whose bound cuts more than it should."""
+    return [
+        f"{path}: {loss.saturated:.1%} of the flow lies beyond {loss.bound_px:g} px and was cut, so the bound looks "
+        f"too small (the longest component is {loss.max_abs_px:.0f} px); a larger one makes only the flow anew"
+        for path, loss in losses.items()
+        if loss.is_quantised and loss.saturated > SATURATED_ALLOWED
+    ]
 
 
 @contextmanager

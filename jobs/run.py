@@ -1,4 +1,4 @@
-"""`reelmill run`: index if needed, make clips and features on Ray, train the heads, account for every row."""
+"""`reelmill run`: index if needed, make clips, flow and features on Ray, train the heads, account for every row."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import signal
 import tarfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from jobs.display import products_table, run_display, wide_console
+from jobs.display import products_table, run_display, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
@@ -20,7 +21,7 @@ from pipeline import pictures, receipts, runner
 from pipeline.config import load_config
 from pipeline.sources.listing import is_video_name
 from pipeline.stages import package_versions
-from pipeline.survey import ProductState, failed_rows, survey
+from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from pipeline.units import read_labels
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
@@ -56,11 +57,14 @@ def main(
     states = survey(prepared.store, prepared.plan)
     _check_accounts(states)
     failed = failed_rows(prepared.store, states)
+    losses = flow_losses(prepared.store, states)
     allowed = config.budget.rows(states[0].num_rows if states else 0)
     if as_json:
-        print(json.dumps(_summary(config, states, failed, allowed, metrics), indent=1))
+        print(json.dumps(_summary(config, states, failed, allowed, metrics, losses), indent=1))
     else:
         _print_summary(config, states, failed, metrics)
+    for sentence in tight_bounds(losses):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
     if len(failed) > allowed:
         if not as_json:
             Console(stderr=True).print(
@@ -133,13 +137,14 @@ def _explain(errors: Sequence[runner.UnitError]) -> str:
 
 
 def _draw_previews(prepared: Prepared) -> None:
-    """A contact sheet beside each clips product that has none, so that a person sees what was sampled."""
+    """A contact sheet beside each clips and flow product that has none, so that a person sees what was made."""
     store, labels = prepared.store, read_labels(prepared.store)
     for product in prepared.plan.products:
-        if product.kind != "clips" or PREVIEW_FILE in store.files(product.path):
+        draw = {"clips": pictures.contact_sheet, "flow": pictures.flow_sheet}.get(product.kind)
+        if draw is None or PREVIEW_FILE in store.files(product.path):
             continue
         try:
-            sheet = pictures.contact_sheet(store, product.path, labels=labels)
+            sheet = draw(store, product.path, labels=labels)
         except (ReelmillError, OSError, tarfile.TarError) as error:  # a picture is no reason to stop
             Console(stderr=True, highlight=False).print(f"{product.path}: no preview: {error}", markup=False)
             continue
@@ -181,7 +186,12 @@ def _check_accounts(states: Sequence[ProductState]) -> None:
 
 
 def _summary(
-    config: Config, states: Sequence[ProductState], failed: dict[str, Any], allowed: int, metrics: dict[str, Any]
+    config: Config,
+    states: Sequence[ProductState],
+    failed: dict[str, Any],
+    allowed: int,
+    metrics: dict[str, Any],
+    losses: dict[str, FlowLoss],
 ) -> dict[str, Any]:
     return {
         "dataset": config.dataset,
@@ -193,6 +203,7 @@ def _summary(
             for video_id, (product, row) in sorted(failed.items())
         },
         "failed_allowed": allowed,
+        "flow": {path: asdict(loss) for path, loss in losses.items()},
         "heads": metrics,
     }
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jobs.display import products_table, wide_console
+from jobs.display import products_table, tight_bounds, wide_console
 from jobs.entry import run_verb
 from jobs.prepare import plan_config, stored_plan
 from pipeline.config import load_config
 from pipeline.store import Store
-from pipeline.survey import ProductState, failed_rows, survey
+from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from schemas.ledger import STATUSES, LedgerRow
 
 
@@ -31,10 +33,14 @@ def main(
         store, plan = stored_plan(target)
     states = survey(store, plan)
     lost = failed_rows(store, states)
+    losses = flow_losses(store, states)
     if as_json:
-        print(json.dumps({"dataset": store.uri, "products": [_as_dict(s) for s in states], "failed": _rows(lost)}))
+        flow = {path: asdict(loss) for path, loss in losses.items()}
+        products = [_as_dict(state) for state in states]
+        print(json.dumps({"dataset": store.uri, "products": products, "flow": flow, "failed": _rows(lost)}))
         return
     _print(store, states, lost, every=failed)
+    _print_losses(losses)
 
 
 def _as_dict(state: ProductState) -> dict[str, object]:
@@ -67,6 +73,19 @@ def _print(store: Store, states: list[ProductState], lost: dict[str, tuple[str, 
             console.print(f"… and {len(lost) - number} more: --failed lists them all")
             break
         console.print(f"failed in {product}: {video_id} ({row.uri}): {row.message}", markup=False, soft_wrap=True)
+
+
+def _print_losses(losses: Mapping[str, FlowLoss]) -> None:
+    console = wide_console()
+    for path, loss in losses.items():
+        console.print(
+            f"{path}: stored within {loss.rmse_px:.3f} px (RMSE), {loss.saturated:.2%} of it beyond "
+            f"{loss.bound_px:g} px, longest component {loss.max_abs_px:.1f} px ({loss.num_units} units looked at)",
+            markup=False,
+            soft_wrap=True,
+        )
+    for sentence in tight_bounds(losses):
+        console.print(sentence, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

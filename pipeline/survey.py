@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import fsum, sqrt
+
+import pyarrow.parquet as pq
 
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
@@ -84,3 +88,49 @@ def failed_rows(store: Store, states: Sequence[ProductState]) -> dict[str, tuple
                     if row.status == "failed":
                         failed.setdefault(row.video_id, (state.path, row))
     return failed
+
+
+# ---------------------------------------------------------------- what stored flow has lost
+
+UNITS_LOOKED_AT = 64  # their indices are small, but a dataset may have thousands
+LOSS_COLUMNS = ["num_real_fields", "saturated", "rmse_px", "max_abs_px"]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLoss:
+    """Over the real fields of the clips looked at; see schemas.flow."""
+
+    num_units: int  # looked at, spread evenly over those that stand
+    bound_px: float
+    is_quantised: bool  # where it is not, nothing is cut at the bound
+    saturated: float
+    rmse_px: float
+    max_abs_px: float
+
+
+def flow_losses(store: Store, states: Sequence[ProductState]) -> dict[str, FlowLoss]:
+    """Product path -> how well its bound fits, for each flow product that holds a clip."""
+    losses = {state.path: _flow_loss(store, state) for state in states if state.path.startswith("flow/")}
+    return {path: loss for path, loss in losses.items() if loss is not None}
+
+
+def _flow_loss(store: Store, state: ProductState) -> FlowLoss | None:
+    filled = [unit for unit, receipt in sorted(state.standing.items()) if receipt.items]
+    count = min(len(filled), UNITS_LOOKED_AT)
+    rows: list[dict[str, float]] = []
+    for i in range(count):
+        path = f"{state.path}/_index/{filled[i * len(filled) // count]:06d}.parquet"
+        with suppress(FileNotFoundError), store.open(path) as file:  # a run may be making it anew right now
+            rows += pq.read_table(file, columns=LOSS_COLUMNS).to_pylist()
+    if not rows:
+        return None
+    settings = receipts.read_card(store, state.path).settings
+    num_fields = fsum(row["num_real_fields"] for row in rows)
+    return FlowLoss(
+        num_units=count,
+        bound_px=settings["bound"],
+        is_quantised=settings["encoding"] != "npy",
+        saturated=fsum(row["num_real_fields"] * row["saturated"] for row in rows) / num_fields,
+        rmse_px=sqrt(fsum(row["num_real_fields"] * row["rmse_px"] ** 2 for row in rows) / num_fields),
+        max_abs_px=max(row["max_abs_px"] for row in rows),
+    )

@@ -6,11 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipeline import receipts
+from pipeline.flow import encode
 from pipeline.graph import Product
 from pipeline.store import Store
 from pipeline.video import transform
 from schemas.config import Clips, Flow
 from schemas.errors import UsageError
+
+LOSS = "saturated, rmse_px and max_abs_px of each clip's real fields are in its KEY.json and in _index"
 
 
 def describe(product: Product, store: Store) -> dict[str, Any]:
@@ -26,9 +29,9 @@ def describe(product: Product, store: Store) -> dict[str, Any]:
         "these frames from one frame to the next",
         "params": flow.params.model_dump(by_alias=True),
         "shared": "a pair of source frames that several clips hold is computed once",
-        "storage": _storage(flow),
-        "members": f"{_members(flow)}, then KEY.cls (the label id, where there is exactly one), then KEY.json (the "
-        "index row, and `fields`)",
+        "storage": {**encode.describe(flow), "loss": LOSS},
+        "members": "fields, then KEY.cls (the label id, where there is exactly one), then KEY.json (the index row, and "
+        "`fields`)",
         "backend": _backend(flow),
     }
 
@@ -66,34 +69,6 @@ def _frames(frames: Clips) -> dict[str, str]:
         "gray": "cv2.cvtColor COLOR_RGB2GRAY: 0.299 R + 0.587 G + 0.114 B, rounded to uint8, at the source's size",
         "source": "decoded from the video itself, not from stored clips",
     }
-
-
-def _storage(flow: Flow) -> dict[str, Any]:
-    report = {
-        "loss": "saturated, rmse_px and max_abs_px of each clip are in its KEY.json and in _index, over real fields"
-    }
-    if flow.encoding == "npy":
-        return {"format": "numpy 1.0, (T,H,W,2) float16 px, C order", "quantised": "no", **report}
-    bound = flow.bound
-    encoder: dict[str, Any] = {"encoder": "cv2.imencode (libpng), lossless"}
-    if flow.encoding == "jpeg":
-        encoder = {"encoder": "cv2.imencode (libjpeg-turbo), baseline, gray", "quality": flow.quality}
-    return {
-        "format": f"gray {flow.encoding}, one for u (x) and one for v (y)",
-        **encoder,
-        "bound_px": bound,
-        "quantise": f"q = round(255 (v + {bound:g}) / {2 * bound:g}), halves to even, clipped to 0-255",
-        "dequantise": f"v = {2 * bound:g} q / 255 - {bound:g}",
-        "zero": f"zero flow is level 128, which reads as {bound / 255:.4g} px",
-        **report,
-    }
-
-
-def _members(flow: Flow) -> str:
-    if flow.encoding == "npy":
-        return "KEY.npy"
-    suffix = "jpg" if flow.encoding == "jpeg" else "png"
-    return f"KEY.x.000.{suffix}, KEY.y.000.{suffix}, KEY.x.001.{suffix} …"
 
 
 def _backend(flow: Flow) -> dict[str, str]:

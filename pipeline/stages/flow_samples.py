@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import groupby, pairwise
-from typing import Any
+from typing import Any, cast
 
-import cv2
 import numpy as np
 
-from pipeline.flow.quantise import quantisation_report, quantise
+from pipeline.flow.encode import StoredField, clip_members, encode_field
 from pipeline.video.encode import gray_frames
 from pipeline.video.errors import VideoError
 from pipeline.video.sample import Grid
@@ -27,16 +26,6 @@ FLOW_BYTES = 128 << 20  # float32 fields that are held before they are stored; a
 
 Solve = Callable[[np.ndarray], np.ndarray]  # (T,H,W) uint8 gray -> (T-1,H,W,2) float32 px
 Pair = tuple[float, float]  # source timestamps, in seconds, of the two frames of a field
-
-
-@dataclass(frozen=True, slots=True)
-class StoredField:
-    """One field as it is stored, and what that lost."""
-
-    pictures: tuple[bytes, ...]  # u and v as jpeg or png; with npy (H,W,2) float16 as raw bytes
-    saturated: float  # share of components beyond the bound
-    mean_square_px: float  # of the error of what is stored
-    max_abs_px: float  # of the flow itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +69,19 @@ class FlowSampler:
         self.num_short = 0
         self._known = {}
         due = iter(expected)
-        while True:
-            try:
-                clip = next(clips)
-            except StopIteration as stop:
-                _check_id(None, next(due, None))
-                outcome: Outcome = stop.value
-                return outcome
-            _check_id(clip.clip_id, next(due, None))
-            _check_size(clip.height_px, clip.width_px)
-            if len(clip.frame_pts_s) < 2:
-                self.num_short += 1
-            else:
-                yield self._sample(video_id, clip)
+        with closing(clips):
+            while True:
+                try:
+                    clip = next(clips)
+                except StopIteration as stop:
+                    _check_id(None, next(due, None))
+                    return cast(Outcome, stop.value)
+                _check_id(clip.clip_id, next(due, None))
+                _check_size(clip.height_px, clip.width_px)
+                if len(clip.frame_pts_s) < 2:
+                    self.num_short += 1
+                else:
+                    yield self._sample(video_id, clip)
 
     def _sample(self, video_id: str, clip: EncodedClip) -> FlowSample:
         pairs = [(clip.frame_pts_s[a], clip.frame_pts_s[b]) for a, b in self._places(len(clip.frame_pts_s))]
@@ -118,7 +107,8 @@ class FlowSampler:
             "rmse_px": math.sqrt(math.fsum(field.mean_square_px for field in real) / num_real),
             "max_abs_px": max(field.max_abs_px for field in real),
         }
-        return FlowSample(row, _members(fields, self._flow, clip.height_px, clip.width_px))
+        members = clip_members(fields, self._flow, height=clip.height_px, width=clip.width_px)
+        return FlowSample(row, members)
 
     def _places(self, num_frames: int) -> Iterator[tuple[int, int]]:
         """For each field the grid times of its two frames, of which `num_frames` are real."""
@@ -143,11 +133,11 @@ class FlowSampler:
             run = times[first : last + 1]
             fields = self._solve(np.stack([frames[time_s] for time_s in run]))
             for pair, field in zip(pairwise(run), fields, strict=True):
-                self._known[pair] = _store(field, self._flow)
+                self._known[pair] = encode_field(field, self._flow)
 
     def _still(self, shape: tuple[int, int]) -> StoredField:
         if shape not in self._stills:
-            self._stills = {shape: _store(np.zeros((*shape, 2), np.float32), self._flow)}
+            self._stills = {shape: encode_field(np.zeros((*shape, 2), np.float32), self._flow)}
         return self._stills[shape]
 
 
@@ -180,57 +170,3 @@ def _check_size(height: int, width: int) -> None:
             f"its frames are {height} x {width} px (height x width) and TV-L1 takes {MIN_FLOW_SIDE_PX} px a side or "
             "more; set resize or short_side",
         )
-
-
-# ---------------------------------------------------------------- storage
-
-
-def _store(field: np.ndarray, flow: Flow) -> StoredField:
-    """(H,W,2) float32 px as it is stored."""
-    if flow.encoding == "npy":
-        half = field.astype(np.float16)
-        size = np.abs(field)
-        error = half.astype(np.float64) - field
-        saturated = float(np.count_nonzero(size > flow.bound)) / field.size
-        return StoredField((half.tobytes(),), saturated, float(np.square(error).mean()), float(size.max()))
-    levels = quantise(field, bound=flow.bound)
-    pictures = tuple(_encode(np.ascontiguousarray(levels[..., axis]), flow) for axis in (0, 1))
-    if flow.encoding == "jpeg":  # what a reader gets
-        levels = np.stack([_decode(picture) for picture in pictures], axis=-1)
-    loss = quantisation_report(field, levels, bound=flow.bound)
-    return StoredField(pictures, loss.saturated, loss.rmse_px**2, loss.max_abs_px)
-
-
-def _encode(levels: np.ndarray, flow: Flow) -> bytes:
-    """(H,W) uint8 as a gray picture. Equal levels give equal bytes."""
-    jpeg = [cv2.IMWRITE_JPEG_QUALITY, flow.quality, cv2.IMWRITE_JPEG_PROGRESSIVE, 0, cv2.IMWRITE_JPEG_OPTIMIZE, 0]
-    png = [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    ok, data = cv2.imencode(_suffix(flow), levels, jpeg if flow.encoding == "jpeg" else png)
-    assert ok, "the encoder refused a uint8 picture"
-    return data.tobytes()
-
-
-def _decode(picture: bytes) -> np.ndarray:
-    levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert levels is not None, "the decoder refused what the encoder gave"
-    return levels
-
-
-def _members(fields: Sequence[StoredField], flow: Flow, height: int, width: int) -> dict[str, bytes]:
-    """The members of one sample, in their order."""
-    if flow.encoding == "npy":
-        raw = b"".join(field.pictures[0] for field in fields)
-        buffer = BytesIO()
-        pixels = np.frombuffer(raw, np.float16).reshape(len(fields), height, width, 2)
-        np.lib.format.write_array(buffer, pixels, version=(1, 0), allow_pickle=False)
-        return {"npy": buffer.getvalue()}
-    suffix = _suffix(flow)
-    return {
-        f"{axis}.{k:03d}{suffix}": picture
-        for k, field in enumerate(fields)
-        for axis, picture in zip("xy", field.pictures, strict=True)
-    }
-
-
-def _suffix(flow: Flow) -> str:
-    return ".jpg" if flow.encoding == "jpeg" else ".png"
