@@ -1,0 +1,186 @@
+"""The cpu backend: TV-L1 in numba, bit for bit OpenCV's. A pair runs on one thread; threads share the pairs out.
+
+The illumination term (gamma > 0) has no kernel here: with it, OpenCV itself computes, at OpenCV's speed.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+import cv2
+import numpy as np
+
+from pipeline.flow import opencv
+from pipeline.flow.cpu_grid import (
+    LEFT,
+    NUM_PLANES,
+    P11,
+    U1,
+    U2,
+    aligned_zeros,
+    image_of,
+    new_grid,
+    rounded_up,
+)
+from pipeline.flow.cpu_iterate import iterate
+from pipeline.flow.cpu_median import median_filter
+from pipeline.flow.cpu_warp import fill_quads, new_quads, warp
+from pipeline.flow.params import TVL1Params, level_sizes
+
+_PAIRS_PER_TASK = 8  # neighbours share a pyramid, and the tasks stay small enough to keep all threads busy to the end
+
+
+@dataclass
+class _Level:
+    """One level of a frame's pyramid."""
+
+    image: np.ndarray  # float32 (height, width)
+    padded: np.ndarray  # float32, the same with rows of whole vectors
+    quads: np.ndarray | None = None  # frame and gradient, made when the frame is first warped
+
+    def filled_quads(self) -> np.ndarray:
+        if self.quads is None:
+            height, width = self.image.shape
+            self.quads = new_quads(height, width)
+            fill_quads(self.quads, self.image, height, width)
+        return self.quads
+
+
+def _pyramid(frame: np.ndarray, params: TVL1Params) -> list[_Level]:
+    """Finest level first. `cv2.resize` is what OpenCV's own pyramid calls, so its arithmetic needs no copy."""
+    levels: list[_Level] = []
+    image: np.ndarray = frame.astype(np.float32)
+    for height, width in level_sizes(frame.shape[0], frame.shape[1], params):
+        if levels:
+            step = params.scale_step  # by factor: with a size, OpenCV would sample by the ratio of the rounded sizes
+            image = cv2.resize(image, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+        padded = np.zeros((height, rounded_up(width)), np.float32)
+        padded[:, :width] = image
+        levels.append(_Level(image, padded))
+    return levels
+
+
+@dataclass
+class _Workspace:
+    """The memory in which a thread works on images of one size; `flow` leaves its result in `grid`."""
+
+    height: int
+    width: int
+    grid: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        columns = rounded_up(self.width)
+        self.grid = new_grid(self.height, self.width)
+        self._median_rows = aligned_zeros(8, self.grid.shape[1])
+        self._weights = aligned_zeros(8, columns)
+        self._taps = np.zeros((1, columns), np.int32)
+        self._warped = aligned_zeros(1, 4 * columns)
+
+    def reset(self, coarser: "_Workspace | None", params: TVL1Params) -> None:
+        """Start from the flow of the coarser level, None: from zero; the dual variables start from zero."""
+        planes = self.grid.reshape(self.height + 2, NUM_PLANES, -1)
+        planes[:, U1 : P11 + 4] = 0
+        for plane in (U1, U2) if coarser else ():
+            assert coarser is not None
+            flow = coarser.image(plane)
+            # one component at a time: for two channels OpenCV rounds otherwise
+            flow = cv2.resize(np.ascontiguousarray(flow), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
+            self.image(plane)[:] = flow * np.float64(1 / params.scale_step)  # OpenCV multiplies in double, too
+
+    def image(self, plane: int) -> np.ndarray:
+        return image_of(self.grid, plane, self.height, self.width)
+
+    def solve(self, first: _Level, second: _Level, params: TVL1Params) -> None:
+        """All warps of one level."""
+        quads = second.filled_quads()
+        limit = np.float32(params.epsilon * params.epsilon * (self.height * self.width))
+        weights = (
+            np.float32(params.lambda_ * params.theta),
+            np.float32(params.theta),
+            np.float32(params.tau / params.theta),
+        )
+        for _ in range(params.num_warps):
+            size = self.height, self.width
+            warp(self.grid, first.padded, quads, *size, self._weights, self._taps, self._warped)
+            error, small = -1.0, False
+            for _ in range(params.outer_iterations):
+                if params.median_filtering > 1:
+                    for plane in (U1, U2):
+                        self._filter(plane, params.median_filtering)
+                error, small = iterate(self.grid, *size, params.inner_iterations, limit, error, *weights)
+                if small:
+                    break
+
+    def _filter(self, plane: int, side: int) -> None:
+        median_filter(self.grid, plane, NUM_PLANES, self.height, self.width, LEFT, side, self._median_rows)
+
+
+def _solve_pair(
+    first: list[_Level], second: list[_Level], workspaces: list[_Workspace], params: TVL1Params
+) -> np.ndarray:
+    """float32 (height, width, 2). Coarsest level first; `workspaces` has one for each level, finest first."""
+    coarser = None
+    for level in reversed(range(len(first))):
+        workspaces[level].reset(coarser, params)
+        workspaces[level].solve(first[level], second[level], params)
+        coarser = workspaces[level]
+    return np.stack([workspaces[0].image(plane) for plane in (U1, U2)], axis=-1)
+
+
+def flow_pairs(prev: np.ndarray, following: np.ndarray, *, params: TVL1Params, threads: int) -> np.ndarray:
+    """Flow from prev[i] to following[i]: (N, H, W) uint8 or float32 in 0–255 → float32 (N, H, W, 2), px."""
+    if params.gamma:
+        return opencv.flow_pairs(prev, following, params=params, threads=threads)
+
+    def solve(pairs: range, workspaces: list[_Workspace], out: np.ndarray) -> None:
+        for i in pairs:
+            first, second = _pyramid(prev[i], params), _pyramid(following[i], params)
+            out[i] = _solve_pair(first, second, workspaces, params)
+
+    return _share_out(solve, len(prev), prev.shape[1:], params, threads)
+
+
+def flow_sequence(frames: np.ndarray, *, params: TVL1Params, threads: int) -> np.ndarray:
+    """Flow between neighbours: (T, H, W) uint8 or float32 in 0–255 → float32 (T − 1, H, W, 2), px.
+
+    The pyramid of a frame serves both of its pairs.
+    """
+    if params.gamma:
+        return opencv.flow_sequence(frames, params=params, threads=threads)
+
+    def solve(pairs: range, workspaces: list[_Workspace], out: np.ndarray) -> None:
+        first = _pyramid(frames[pairs.start], params)
+        for i in pairs:
+            second = _pyramid(frames[i + 1], params)
+            out[i] = _solve_pair(first, second, workspaces, params)
+            first = second
+
+    return _share_out(solve, len(frames) - 1, frames.shape[1:], params, threads)
+
+
+def _share_out(solve: Callable, num_pairs: int, size: tuple[int, ...], params: TVL1Params, threads: int) -> np.ndarray:
+    """Run `solve` on runs of pairs, `threads` at a time; each run has a set of workspaces to itself."""
+    out = np.empty((num_pairs, *size, 2), np.float32)
+    threads = max(1, min(threads, num_pairs))
+    per_task = max(1, min(_PAIRS_PER_TASK, -(-num_pairs // threads)))
+    free: SimpleQueue[list[_Workspace]] = SimpleQueue()
+    for _ in range(threads):
+        free.put([_Workspace(*level) for level in level_sizes(size[0], size[1], params)])
+
+    def run(start: int) -> None:
+        workspaces = free.get()
+        try:
+            solve(range(start, min(start + per_task, num_pairs)), workspaces, out)
+        finally:
+            free.put(workspaces)
+
+    starts: Iterator[int] = iter(range(0, num_pairs, per_task))
+    if threads == 1:
+        for start in starts:
+            run(start)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(run, starts):
+                pass
+    return out
