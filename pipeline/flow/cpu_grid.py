@@ -10,8 +10,9 @@ import numpy as np
 
 from pipeline.flow.simd import LANES
 
-# u: flow in px; p: dual variables; IX, IY: gradient of the warped frame; RHO: constant part of the residual; ERROR:
-# |Δu|² U1, U2, P11, P12, P21, P22, IX, IY, RHO, ERROR = range(10)
+# u: flow in px; p: dual variables; IX, IY: gradient of the warped frame; RHO: constant part of the residual;
+# ERROR: |Δu|² of the last iteration
+U1, U2, P11, P12, P21, P22, IX, IY, RHO, ERROR = range(10)
 NUM_PLANES = 10
 LEFT = LANES  # columns before the image: a cache line, so that rows of pixels start on one
 _SPARE = 3 * LANES  # columns after it that a vector may touch: the pipeline of `cpu_iterate` runs two vectors ahead
