@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline import receipts
 from pipeline.flow import TVL1Params, tvl1_sequence
+from pipeline.flow.tvl1 import Backend, resolve
 from pipeline.graph import Product, Unit, unit_fingerprint
 from pipeline.shards import ShardWriter
 from pipeline.stages.flow_card import describe
@@ -34,7 +35,7 @@ from pipeline.video.errors import VideoError
 from pipeline.video.guard import Decoder
 from pipeline.video.wire import Outcome
 from schemas.config import Clips, Flow, Limits
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, UsageError
 from schemas.flow import FLOW_INDEX_SCHEMA
 from schemas.ledger import LedgerRow
 from schemas.manifest import VideoRow
@@ -103,7 +104,7 @@ def open_stage(product: Product, store: Store, limits: Limits) -> FlowStage:
 class _Videos:
     """Fills spools with the flow of videos."""
 
-    def __init__(self, flow: Flow, clips: Clips, decoder: Decoder, backend: str) -> None:
+    def __init__(self, flow: Flow, clips: Clips, decoder: Decoder, backend: Backend) -> None:
         self._frames, self._decoder = flow.sampling(clips), decoder
         self._sampler = FlowSampler(flow, clips, solve=_solver(flow, backend))
 
@@ -156,21 +157,25 @@ def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, list[str]]:
 # ---------------------------------------------------------------- the backend
 
 
-def _solver(flow: Flow, backend: str) -> Callable[[np.ndarray], np.ndarray]:
+def _solver(flow: Flow, backend: Backend) -> Callable[[np.ndarray], np.ndarray]:
     # one thread: a worker per core
     params = TVL1Params(**flow.params.model_dump())
     return partial(tvl1_sequence, params=params, backend=backend, threads=1)
 
 
-def _backend_of(product: Product, flow: Flow, store: Store) -> str:
-    """The backend that the card names, so that the machines of one cluster do not differ."""
+def _backend_of(product: Product, flow: Flow, store: Store) -> Backend:
+    """The backend that the card names, so that the machines of one cluster do not differ.
+
+    Raises ReelmillError where it can't be used here, or where that would mix the flow of two backends.
+    """
     card = receipts.read_card(store, product.path)
     if card.fingerprint != product.fingerprint:
         raise ReelmillError(f"{product.path}: its card is of other settings; run the whole config again")
-    used: str = card.details["backend"]["used"]
+    used: Backend = card.details["backend"]["used"]
+    begun = f"{product.path} was begun with backend cuda"
     if used == "cuda" and flow.backend in ("cpu", "opencv"):
-        raise ReelmillError(
-            f"{product.path} was begun with backend cuda, whose flow differs in its last bits: go on with backend: "
-            "auto or cuda, or delete its folder to make it whole anew"
-        )
-    return used if flow.backend == "auto" else flow.backend
+        raise ReelmillError(f"{begun}: go on with backend: auto or cuda, or delete its folder to make it whole anew")
+    try:
+        return resolve(used if flow.backend == "auto" else flow.backend)
+    except UsageError as error:
+        raise ReelmillError(f"{begun} ({error}); go on where there is a GPU, or delete its folder") from None

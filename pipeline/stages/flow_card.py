@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pipeline import receipts
-from pipeline.flow import encode
+from pipeline.flow import TVL1Params, encode
+from pipeline.flow.tvl1 import resolve
 from pipeline.graph import Product
 from pipeline.store import Store
 from pipeline.video import transform
 from schemas.config import Clips, Flow
-from schemas.errors import UsageError
 
 LOSS = "saturated, rmse_px and max_abs_px of each clip's real fields are in its KEY.json and in _index"
 
 
 def describe(product: Product, store: Store) -> dict[str, Any]:
-    """The card's details. Raises UsageError where backend cuda is asked for and there is no GPU."""
+    """The card's details. Raises UsageError where the backend that is asked for can't be used."""
     flow = Flow.model_validate(product.settings)
     source = f"clips/{flow.clips}"
     clips = Clips.model_validate(receipts.read_card(store, source).settings)
@@ -72,26 +71,12 @@ def _frames(frames: Clips) -> dict[str, str]:
 
 
 def _backend(flow: Flow) -> dict[str, str]:
-    has_gpu = flow.backend in ("auto", "cuda") and _has_gpu()
-    if flow.backend == "cuda" and not has_gpu:
-        raise UsageError("backend: cuda needs a GPU and none is here; set backend: cpu, or run where there is one")
-    used = ("cuda" if has_gpu else "cpu") if flow.backend == "auto" else flow.backend
-    why = "as asked"
-    if flow.backend == "auto":
-        why = "there is a GPU" if has_gpu else "there is no GPU; cpu and opencv give the same flow to the bit"
-    return {"asked": flow.backend, "used": used, "why": why, **({"torch": _torch_version()} if used == "cuda" else {})}
-
-
-def _has_gpu() -> bool:
-    try:
-        import torch
-    except ImportError:
-        return False
-    return bool(torch.cuda.is_available())
-
-
-def _torch_version() -> str:
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return "none"
+    """What was asked for, what the workers use, and why."""
+    used = resolve(flow.backend, TVL1Params(**flow.params.model_dump()))
+    why = "as asked" if used == flow.backend else "a GPU was there" if used == "cuda" else "no GPU was there"
+    return {
+        "asked": flow.backend,
+        "used": used,
+        "why": why,
+        "same_bits": "cpu and opencv (5.0, x86-64) give the same flow to the bit",
+    }

@@ -69,3 +69,45 @@ def test_files(tmp_path) -> None:
 def test_nothing_is_constructed_from_a_config() -> None:
     with pytest.raises(UsageError, match="not valid YAML"):
         parse_config("dataset: !!python/object/apply:os.system ['true']\n", "c.yaml")
+
+
+FLOW = GOOD.replace("\nfeatures:", "\nflow:\n  tvl1: {clips: rgb16, bound: 20, encoding: jpeg}\nfeatures:")
+
+
+def test_a_flow_section() -> None:
+    flow = parse_config(FLOW, "c.yaml").flow["tvl1"]
+    assert (flow.clips, flow.bound, flow.quality, flow.fields, flow.backend) == ("rgb16", 20, 95, "T", "auto")
+    flow = parse_config(FLOW.replace("bound: 20", "params: {lambda: 0.1}, resize: [64, 80]"), "c.yaml").flow["tvl1"]
+    assert (flow.bound, flow.params.lambda_, flow.resize) == (20, 0.1, (64, 80))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        (
+            "{clips: rgb16, b",
+            "{clips: rgb61, b",
+            "c.yaml:6: flow.tvl1.clips: nothing is named 'rgb61'; this config has",
+        ),
+        ("bound: 20", "bound: 0", "c.yaml:6: flow.tvl1.bound: input should be greater than 0, got 0"),
+        ("bound: 20", "bound: -3", "c.yaml:6: flow.tvl1.bound: input should be greater than 0, got -3"),
+        ("bound: 20", "bounds: 20", "c.yaml:6: flow.tvl1.bounds: unknown key; did you mean 'bound'?"),
+        ("encoding: jpeg", "encoding: mp4", "c.yaml:6: flow.tvl1.encoding: input should be 'jpeg', 'png' or 'npy'"),
+        ("bound: 20", "fps: 6", "c.yaml:6: flow.tvl1.fps: clips of 3.2 s hold 19.2 frames at 6 fps, which is no whole"),
+        ("bound: 20", "resize: [8, 8]", "c.yaml:6: flow.tvl1: its frames would be 8 x 8 px, and TV-L1 takes 16"),
+        ("bound: 20", "params: {tau: 0}", "c.yaml:6: flow.tvl1.params.tau: input should be greater than 0, got 0"),
+        ("clips: rgb16, bound: 20, ", "", "c.yaml:6: flow.tvl1.clips: this key is required"),
+        ("  tvl1:", "  tvl 1:", "c.yaml:6: flow.tvl 1: a name has letters, digits, _ and - only"),
+        (
+            "from: clips/rgb16",
+            "from: flow/tvl1",
+            "c.yaml:8: features.c3d.from: the model 'c3d' takes clips, not flow; no model takes flow yet",
+        ),
+        ("from: clips/rgb16", "from: flow/other", "c.yaml:8: features.c3d.from: nothing is named 'flow/other'"),
+    ],
+)
+def test_a_mistake_about_flow_is_one_line_with_its_place(right: str, wrong: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_config(FLOW.replace(right, wrong), "c.yaml")
+    assert sentence in str(error.value)
+    assert len(str(error.value).splitlines()) == 1

@@ -11,6 +11,7 @@ def config(**changes) -> Config:
         "dataset": "out",
         "source": {"kind": "directory", "videos": "/v"},
         "clips": {"rgb16": {"frames": 16, "fps": 5}, "other": {"frames": 8, "fps": 8}},
+        "flow": {"tvl1": {"clips": "rgb16"}},
         "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": "w.pickle"}},
         "heads": {"actions": {"kind": "lstm", "features": ["c3d"]}},
     }
@@ -37,8 +38,10 @@ def test_order_and_upstream() -> None:
         "clips/rgb16",
         "clips/other",
         "features/c3d",
+        "flow/tvl1",
         "heads/actions",
     ]
+    assert made.product("flow/tvl1").upstream == {"clips/rgb16": made.product("clips/rgb16").fingerprint}
     assert made.product("features/c3d").upstream == {"clips/rgb16": made.product("clips/rgb16").fingerprint}
     assert made.product("heads/actions").upstream == {"features/c3d": made.product("features/c3d").fingerprint}
 
@@ -49,13 +52,18 @@ def test_order_and_upstream() -> None:
         (lambda: plan(), set()),
         (lambda: plan(config(dataset="elsewhere")), set()),
         (lambda: plan(config(limits={"stall_s": 5})), set()),
-        (lambda: plan(config(clips__rgb16__fps=6)), {"clips/rgb16", "features/c3d", "heads/actions"}),
+        (lambda: plan(config(clips__rgb16__fps=6)), {"clips/rgb16", "flow/tvl1", "features/c3d", "heads/actions"}),
         (lambda: plan(config(clips__other__fps=6)), {"clips/other"}),
+        (lambda: plan(config(flow__tvl1__bound=15)), {"flow/tvl1"}),
+        (lambda: plan(config(flow__tvl1__params={"lambda": 0.1})), {"flow/tvl1"}),
+        (lambda: plan(config(flow__tvl1__backend="opencv")), set()),  # the same bits
+        (lambda: plan(config(flow__tvl1__backend="cpu")), set()),
+        (lambda: plan(config(flow__tvl1__backend="cuda")), {"flow/tvl1"}),
         (lambda: plan(config(features__c3d__layer="fc7")), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(features__c3d__weights="moved/w.pickle")), set()),
         (lambda: plan(sha="other weights"), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(heads__actions__hidden=9)), {"heads/actions"}),
-        (lambda: plan(version=2), {"clips/rgb16", "clips/other", "features/c3d", "heads/actions"}),
+        (lambda: plan(version=2), {"clips/rgb16", "clips/other", "flow/tvl1", "features/c3d", "heads/actions"}),
     ],
 )
 def test_fingerprints_decide_what_is_stale(other, stale) -> None:

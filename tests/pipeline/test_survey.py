@@ -1,10 +1,12 @@
+import pyarrow as pa
 import pytest
 
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
-from pipeline.survey import failed_rows, survey
+from pipeline.survey import ProductState, failed_rows, flow_losses, survey, survey_product
 from schemas.ledger import LedgerRow
+from schemas.receipt import Card
 
 UNITS = (Unit(0, 0, 1, "a"), Unit(1, 1, 1, "b"), Unit(2, 2, 1, "c"))
 
@@ -49,3 +51,50 @@ def test_a_row_that_fails_in_two_products_is_one_failed_row(store) -> None:
     assert set(failed) == {"v1"}
     assert failed["v1"][0] == "clips/c"
     assert failed["v1"][1].message == "no such file"
+
+
+# ---------------------------------------------------------------- what flow has lost
+
+
+def flow_product(store: Store, rows: list[list[dict]], *, encoding: str = "jpeg") -> ProductState:
+    """A flow product with one unit for each list of index rows."""
+    product = Product("flow", "f", {"bound": 20.0, "encoding": encoding}, {}, 1)
+    facts = {"product": "flow/f", "fingerprint": product.fingerprint, "code_version": 1, "upstream": {}}
+    receipts.write_card(store, Card(**facts, settings=dict(product.settings), details={}, versions={}))
+    units = [Unit(index, index, 1, f"{index}") for index in range(len(rows))]
+    for unit, of_unit in zip(units, rows, strict=True):
+        with receipts.begin(store, product, unit) as writer:
+            writer.table(f"_index/{unit.index:06d}.parquet", pa.Table.from_pylist(of_unit))
+            writer.commit([LedgerRow(f"v{unit.index}", "/v", "ok")], items=len(of_unit))
+    return survey_product(store, product, units)
+
+
+def of_clip(num_real_fields: int, saturated: float, rmse_px: float, max_abs_px: float) -> dict:
+    return {
+        "num_real_fields": num_real_fields,
+        "saturated": saturated,
+        "rmse_px": rmse_px,
+        "max_abs_px": max_abs_px,
+    }
+
+
+def test_loss_over_clips_counts_fields(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    state = flow_product(store, [[of_clip(1, 0.4, 3, 5), of_clip(3, 0, 1, 50)], [], [of_clip(4, 0.2, 0, 9)]])
+    (loss,) = flow_losses(store, [state]).values()
+    assert (loss.num_units, loss.bound_px, loss.is_quantised, loss.max_abs_px) == (2, 20, True, 50)
+    assert loss.saturated == pytest.approx((0.4 + 4 * 0.2) / 8)
+    assert loss.rmse_px == pytest.approx(((9 + 3) / 8) ** 0.5)
+
+
+def test_a_large_product_is_looked_at_in_places(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    state = flow_product(store, [[of_clip(1, 0, 0, index)] for index in range(130)], encoding="npy")
+    (loss,) = flow_losses(store, [state]).values()
+    assert (loss.num_units, loss.is_quantised) == (64, False)
+    assert loss.max_abs_px > 120
+
+
+def test_no_flow_no_loss(store, tmp_path) -> None:
+    assert flow_losses(store, survey(store, plan())) == {}
+    assert flow_losses(store, [flow_product(Store(str(tmp_path / "f")), [[]])]) == {}

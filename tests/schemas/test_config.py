@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 from pydantic import ValidationError
 
-from schemas.config import Budget, Clips, Units
+from pipeline.flow import params
+from schemas.config import MIN_FLOW_SIDE_PX, TVL1, Budget, Clips, Flow, Units
 
 
 @pytest.mark.parametrize(("failed", "rows"), [(0, 0), (7, 7), ("2%", 20), ("0.5%", 5), ("100%", 1000)])
@@ -48,3 +51,87 @@ def test_clip_length_and_step() -> None:
 def test_settings_that_contradict(settings) -> None:
     with pytest.raises(ValidationError):
         Clips(**{"frames": 16, "fps": 5, **settings})
+
+
+# ---------------------------------------------------------------- flow
+
+I3D = Clips(frames=64, fps=25, stride_s=2.56, short_side=256, crop=(224, 224), filter="area", tail="loop")
+
+
+def test_params_are_those_of_tvl1() -> None:
+    ours = {name: field.default for name, field in TVL1.model_fields.items()}
+    assert ours == dataclasses.asdict(params.TVL1Params())
+    assert TVL1.model_validate({"lambda": 0.1}).lambda_ == 0.1
+    assert MIN_FLOW_SIDE_PX == params.MIN_SIDE_PX
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tau": 0},
+        {"lambda": -1},
+        {"theta": 0},
+        {"num_scales": 0},
+        {"num_warps": 0},
+        {"epsilon": 0},
+        {"inner_iterations": 0},
+        {"outer_iterations": 0},
+        {"scale_step": 1},
+        {"scale_step": 0},
+        {"gamma": -1},
+        {"median_filtering": 4},
+    ],
+)
+def test_params_that_tvl1_refuses_are_refused_here(wrong) -> None:
+    with pytest.raises(ValidationError):
+        TVL1.model_validate(wrong)
+
+
+def test_flow_settings_survive_their_card() -> None:
+    flow = Flow.model_validate({"clips": "c", "params": {"lambda": 0.1}, "resize": [64, 64]})
+    assert Flow.model_validate(flow.model_dump(mode="json", by_alias=True)) == flow
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),  # resize, short_side, crop, filter
+    [
+        ({}, (None, 256, (224, 224), "area")),
+        ({"crop": (64, 64)}, (None, 256, (64, 64), "area")),
+        ({"short_side": 128}, (None, 128, None, "area")),
+        ({"resize": (240, 320), "filter": "bilinear"}, ((240, 320), None, None, "bilinear")),
+        ({"resize": (240, 320), "crop": (200, 200)}, ((240, 320), None, (200, 200), "area")),
+    ],
+)
+def test_frames_are_of_the_clips_size_unless_said(own, expected) -> None:
+    frames = Flow(clips="c", **own).sampling(I3D)
+    assert (frames.resize, frames.short_side, frames.crop, frames.filter) == expected
+    assert (frames.frames, frames.fps, frames.stride_s, frames.tail) == (64, 25, 2.56, "loop")
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_fields"),
+    [({}, 64), ({"fields": "T-1"}, 63), ({"fps": 12.5}, 32), ({"fps": 50, "fields": "T-1"}, 127)],
+)
+def test_number_of_fields(settings, num_fields: int) -> None:
+    flow = Flow(clips="c", **settings)
+    assert flow.problem(I3D) is None
+    assert flow.num_fields(I3D) == num_fields
+    assert flow.rate_fps(I3D) == settings.get("fps", 25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "clips", "words"),
+    [
+        ({"fps": 10}, I3D, ".fps: clips of 2.56 s hold 25.6 frames at 10 fps, which is no whole number; 10.1562 would"),
+        ({"fps": 0.1}, I3D, "no whole number; 0.390625 would give 1"),
+        ({"fields": "T-1"}, Clips(frames=1, fps=1), ".fields: clips of one frame have no field"),
+        ({}, Clips(frames=4, fps=5, resize=(8, 8)), ": its frames would be 8 x 8 px, and TV-L1 takes 16 px"),
+        ({}, Clips(frames=4, fps=5, short_side=12), ": its frames would be 12 px"),
+        ({"crop": (300, 300), "resize": (256, 256)}, I3D, ": crop [300, 300] does not fit inside resize [256, 256]"),
+        ({"resize": (64, 64), "short_side": 64}, I3D, ": give resize or short_side, not both"),
+    ],
+)
+def test_flow_that_can_t_be_made(settings, clips: Clips, words: str) -> None:
+    problem = Flow(clips="c", **settings).problem(clips)
+    assert problem is not None
+    assert words in problem

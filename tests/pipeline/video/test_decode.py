@@ -14,6 +14,7 @@ import pytest
 from pipeline.video import decode
 from pipeline.video.decode import Decoded, SampledClip, sample_video
 from pipeline.video.errors import VideoError
+from pipeline.video.sample import Grid
 from schemas.config import Clips
 from schemas.manifest import Segment, VideoRow
 
@@ -36,9 +37,10 @@ def sampled(
     *,
     convert: Callable[[Any], Any] = pts_of,
     progress: Callable[[int], None] = lambda count: None,
+    grid: Grid | None = None,
 ) -> tuple[list[SampledClip], Decoded]:
     source = str(source) if isinstance(source, Path) else source
-    found = sample_video(source, row or a_row(), spec, convert=convert, progress=progress)
+    found = sample_video(source, row or a_row(), spec, convert=convert, progress=progress, grid=grid)
     clips = []
     while True:
         try:
@@ -343,3 +345,39 @@ def test_the_corrupted_real_video_gives_what_is_left(shared_videos: Path) -> Non
     clips, outcome = sampled(shared_videos / "odd/corrupted.mp4", Clips(frames=16, fps=5))
     assert [clip.num_real_frames for clip in clips] == [16, 9]
     assert (outcome.partial, outcome.reason) == (True, "decode_errors")
+
+
+# ---------------------------------------------------------------- another grid in the same windows
+
+
+@pytest.mark.parametrize("tail", ["pad", "drop", "loop"])
+def test_another_grid_takes_the_frames_of_its_own_times(make_video, tail: str) -> None:
+    video = make_video("a.mp4", num_frames=45)  # 1.8 s
+    spec = Clips(frames=5, fps=5, stride_s=0.4, tail=tail)
+    clips, outcome = sampled(video, spec)
+    other, same = sampled(video, spec, grid=Grid(12.5, 13))
+    assert [(c.clip_id, c.start_s, c.end_s) for c in other] == [(c.clip_id, c.start_s, c.end_s) for c in clips]
+    assert (same.partial, same.reason) == (outcome.partial, outcome.reason) == (False, "")
+    for clip in other:
+        grid = [clip.start_s + k * 0.08 for k in range(13)]
+        expected = [int(at * 25 + 1e-6) / 25 for at in grid if at < 1.8 - 1e-6]
+        assert clip.frame_pts_s == clip.frames == pytest.approx(expected)
+        assert clip.num_real_frames == len(expected)
+
+
+def test_a_closing_frame_beyond_the_end_costs_no_clip(make_video) -> None:
+    video = make_video("a.mp4", num_frames=25)
+    (clip,), outcome = sampled(video, Clips(frames=5, fps=5, tail="drop"), grid=Grid(5, 6))
+    assert (clip.num_real_frames, outcome.partial) == (5, False)
+
+
+@pytest.mark.parametrize("tail", ["pad", "drop"])
+def test_damage_costs_another_grid_the_same_clips(make_video, tail: str) -> None:
+    path = make_video("a.mp4", num_frames=50, gop=10, mux={"movflags": "faststart"}, b_frames=0)
+    video = damaged(path, 0.5, 10**6)
+    spec = Clips(frames=5, fps=25, tail=tail)
+    clips, outcome = sampled(video, spec)
+    other, same = sampled(video, spec, grid=Grid(25, 6))
+    assert outcome.partial
+    assert [clip.clip_id for clip in other] == [clip.clip_id for clip in clips]
+    assert (same.reason, same.message) == (outcome.reason, outcome.message)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.video.encode import decode_frames, describe, encode_clip, encode_frame
+from pipeline.video.encode import decode_frames, describe, encode_clip, encode_frame, gray_frames, gray_members
 from pipeline.video.errors import VideoError
 from schemas.config import Clips
 from schemas.errors import ReelmillError
@@ -178,3 +178,12 @@ def test_cv2_is_held_to_one_thread_by_the_transform():
     import pipeline.video.transform  # noqa: F401
 
     assert cv2.getNumThreads() == 1
+
+
+def test_gray_members_hold_each_frame_once():
+    one, two = (np.random.default_rng(seed).integers(0, 256, (4, 6), np.uint8) for seed in (1, 2))
+    members = gray_members([one, one, two, two, two, one])
+    assert list(members) == ["0", "2", "5"]
+    frames = gray_frames(members, height=4, width=6)
+    assert list(frames) == [0, 2, 5]
+    assert all(np.array_equal(frames[place], frame) for place, frame in ((0, one), (2, two), (5, one)))

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.video.sample import Window, Windows, exact, filled, grid_ticks, row_span, segments_outside
+from pipeline.video.sample import (
+    Grid,
+    Window,
+    Windows,
+    exact,
+    filled,
+    grid_ticks,
+    on_grid,
+    row_span,
+    segments_outside,
+)
 from schemas.config import Clips
 from schemas.manifest import Segment, VideoRow
 
@@ -199,3 +209,31 @@ def test_every_window_lies_in_the_span_with_its_grid(frames, fps, stride_s, begi
     if kind == "stride":
         assert sum(w.num_real < frames for w in found) <= 1
         assert all(w.num_real == frames for w in found[:-1])
+
+
+@pytest.mark.parametrize(
+    ("spec", "end", "grid", "num_real"),
+    [
+        # 4 frames at 2 fps: whole windows of 2 s, and one more grid time at their end
+        (Clips(frames=4, fps=2), 4.5, Grid(2, 5), [5, 5, 1]),
+        (Clips(frames=4, fps=2), 4.0, Grid(2, 5), [5, 4]),  # the last closing time is the video's end
+        (Clips(frames=4, fps=2, tail="drop"), 3.6, Grid(2, 5), [5, 4]),  # whole: its last grid time is 3.5
+        (Clips(frames=4, fps=2), 4.0, Grid(2, 4), [4, 4]),
+        (Clips(frames=4, fps=2), 3.3, Grid(10, 21), [21, 13]),
+        (Clips(frames=4, fps=2), 3.3, Grid(1, 3), [3, 2]),
+    ],
+)
+def test_another_grid_in_the_same_windows(spec: Clips, end: float, grid: Grid, num_real: list[int]) -> None:
+    found = windows(spec, end=end)
+    assert [on_grid(window, grid).num_real for window in found] == num_real
+    for window in found:
+        other = on_grid(window, grid)
+        assert (other.start_s, other.end_s, other.label_ids) == (window.start_s, window.end_s, window.label_ids)
+        ticks = grid_ticks(other, grid, Fraction(1, 1000))
+        assert ticks == [int((window.start_s + k / exact(grid.fps)) * 1000) for k in range(other.num_real)]
+
+
+def test_another_grid_ends_with_the_segment() -> None:
+    row = a_row(segments=[(0, 2, 1), (3, 4.6, 2)])  # the second is cut to one frame short of whole
+    found = windows(Clips(frames=4, fps=2, windows="segment"), row)
+    assert [on_grid(window, Grid(2, 5)).num_real for window in found] == [4, 4]

@@ -294,3 +294,23 @@ def test_the_card_says_what_is_done():
     assert "256" in card["resize"]
     assert "224 x 224" in card["crop"]
     assert describe(spec())["resize"].startswith("none")
+
+
+def test_gray_comes_before_the_resize():
+    picture = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    whole = Transform(spec(), gray=True)(frame)
+    assert (whole.dtype, whole.flags.c_contiguous) == (np.uint8, True)
+    assert np.array_equal(whole, gray)
+    wanted = picture @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(whole - wanted).max() <= 0.51
+    small = Transform(spec(resize=[20, 31], crop=[16, 16]), gray=True)(frame)
+    assert np.array_equal(small, cv2.resize(gray, (31, 20), interpolation=cv2.INTER_LINEAR)[2:18, 7:23])
+
+
+@pytest.mark.parametrize("matrix", [[0, ONE, -ONE, 0], [-ONE, 0, 0, ONE], [0, -ONE, ONE, 0]])
+def test_gray_is_turned_like_colours(tmp_path, matrix):
+    frame = turned(tmp_path, matrix)
+    rgb = Transform(spec())(frame)
+    assert np.array_equal(Transform(spec(), gray=True)(frame), cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))

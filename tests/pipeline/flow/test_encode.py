@@ -1,0 +1,88 @@
+"""Fields to members and back, and what their loss says."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.flow.encode import clip_members, decode_flow, describe, encode_field
+from schemas.config import Flow
+from schemas.errors import ReelmillError
+
+HEIGHT, WIDTH = 24, 40
+
+
+def spec(**settings: object) -> Flow:
+    return Flow.model_validate({"clips": "c", **settings})
+
+
+def smooth(num_fields: int = 3, *, size_px: float = 5.0) -> np.ndarray:
+    """(T,H,W,2) float32 px."""
+    small = np.random.default_rng(0).normal(0, size_px, (num_fields, 4, 6, 2)).astype(np.float32)
+    return np.stack([cv2.resize(field, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) for field in small])
+
+
+def members_of(flow: np.ndarray, settings: Flow) -> dict[str, bytes]:
+    return clip_members([encode_field(field, settings) for field in flow], settings, height=HEIGHT, width=WIDTH)
+
+
+@pytest.mark.parametrize(("encoding", "error_px"), [("jpeg", 0.6), ("png", 0.0785), ("npy", 0.01)])
+def test_there_and_back(encoding, error_px) -> None:
+    flow, settings = smooth(), spec(encoding=encoding)
+    members = members_of(flow, settings)
+    back = decode_flow({**members, "json": b"{}", "cls": b"1"}, settings)
+    assert (back.shape, back.dtype) == (flow.shape, np.float32)
+    assert 0 < np.abs(back - flow).max() <= error_px
+    assert members == members_of(flow.copy(), settings)
+
+
+def test_u_is_x_and_v_is_y() -> None:
+    flow = np.zeros((2, HEIGHT, WIDTH, 2), np.float32)
+    flow[0, ..., 0], flow[1, ..., 1] = 7, -7
+    members = members_of(flow, spec(encoding="png"))
+    assert list(members) == ["x.000.png", "y.000.png", "x.001.png", "y.001.png"]
+    levels = {name: int(cv2.imdecode(np.frombuffer(data, np.uint8), -1)[0, 0]) for name, data in members.items()}
+    assert levels == {"x.000.png": 172, "y.000.png": 128, "x.001.png": 128, "y.001.png": 83}  # round(255 (v + 20) / 40)
+
+
+def test_a_thousand_fields_come_back_in_order() -> None:
+    fields = np.zeros((1002, 16, 16, 2), np.float32)
+    fields[:, :, :, 0] = (np.arange(1002) % 10)[:, None, None]
+    settings = spec(encoding="png")
+    members = clip_members([encode_field(field, settings) for field in fields], settings, height=16, width=16)
+    assert np.abs(decode_flow(members, settings)[:, 0, 0, 0] - fields[:, 0, 0, 0]).max() < 0.08
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "npy"])
+def test_loss_is_that_of_what_a_reader_gets(encoding) -> None:
+    (field,), settings = smooth(1), spec(encoding=encoding, bound=8)
+    stored = encode_field(field, settings)
+    back = decode_flow(clip_members([stored], settings, height=HEIGHT, width=WIDTH), settings)[0].astype(np.float64)
+    assert stored.mean_square_px == pytest.approx(np.square(back - field).mean(), rel=1e-5)
+    assert stored.saturated == np.count_nonzero(np.abs(field) > 8) / field.size > 0
+    assert stored.max_abs_px == np.abs(field).max()
+
+
+def test_quality_costs_and_saves() -> None:
+    (field,) = smooth(1)
+    low, high = (encode_field(field, spec(quality=quality)) for quality in (50, 100))
+    assert low.mean_square_px > high.mean_square_px
+    assert sum(map(len, low.data)) < sum(map(len, high.data))
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "npy"])
+def test_damage_is_one_sentence(encoding) -> None:
+    settings = spec(encoding=encoding)
+    members = members_of(smooth(2), settings)
+    first = next(iter(members))
+    for damaged in ({}, {**members, first: b""}, {**members, first: b"not this"}, dict(list(members.items())[1:])):
+        with pytest.raises(ReelmillError, match="holds no readable"):
+            decode_flow(damaged, settings)
+
+
+def test_the_card_tells_the_rule_and_its_inverse() -> None:
+    words = describe(spec(bound=15, quality=90))
+    assert (words["quantise"][:25], words["dequantise"]) == ("q = round(255 (v + 15) / 30)"[:25], "v = 30 q / 255 - 15")
+    assert words["quality"] == 90
+    assert describe(spec(encoding="npy"))["quantised"] == "no"
