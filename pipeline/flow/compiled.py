@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from numba import njit
-from numba.core import config
+from numba.core import config as numba_config
+
+config: Any = numba_config  # its fields are made at run time
 
 
 @cache

@@ -246,3 +246,41 @@ def _load_every_fourth(offset: int) -> Callable:
 load_first_of_4 = _load_every_fourth(0)  # array[y, x : x + 64 : 4]
 load_second_of_4 = _load_every_fourth(1)  # array[y, x + 1 : x + 64 : 4]
 load_third_of_4 = _load_every_fourth(2)  # array[y, x + 2 : x + 64 : 4]
+
+
+def _address_pointer(builder: ir.IRBuilder, address: Any, index: Any, vector: ir.VectorType) -> Any:
+    pointer = builder.inttoptr(address, _FLOAT.as_pointer())
+    return builder.bitcast(builder.gep(pointer, [index]), vector.as_pointer())
+
+
+@intrinsic
+def load_at(typingctx, address, index):
+    """The 16 float32 from `index` on, counted from `address` (`array.ctypes.data`). Nothing is checked."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
+        return builder.load(_address_pointer(builder, *args, _FLOATS), align=4)
+
+    return F32X16(types.intp, types.intp), emit
+
+
+@intrinsic
+def store_at(typingctx, address, index, vector):
+    """Put `vector` where `load_at(address, index)` reads. Nothing is checked."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
+        builder.store(args[2], _address_pointer(builder, args[0], args[1], _FLOATS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, F32X16), emit
+
+
+@intrinsic
+def copy_left_neighbour(typingctx, address, index):
+    """Set the float32 at `index` from `address` to the one before it."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
+        here = builder.gep(builder.inttoptr(args[0], _FLOAT.as_pointer()), [args[1]])
+        builder.store(builder.load(builder.gep(here, [_INT(-1)])), here)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), emit
