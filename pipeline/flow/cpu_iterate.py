@@ -15,9 +15,9 @@ agree everywhere or not quite anywhere. Three places have their own arithmetic:
   Here the sum is exact to 2⁻¹⁸, and it decides unless it is closer to the limit than that error can be; then the terms
   are added one after the other as well.
 
-The order of the work keeps a core busy. The dual update waits for a square root, then for a division; so its three steps
-run for three neighbouring vectors at once, the last step of one beside the first step of the next but one. And it runs
-two rows behind the primal update, in the same loop: neither then needs what the other has only just written.
+The order of the work keeps a core busy. The dual update waits for a square root, then for a division; so its three
+steps run for three neighbouring vectors at once, the last step of one beside the first step of the next but one. And it
+runs two rows behind the primal update, in the same loop: neither then needs what the other has only just written.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ from pipeline.flow.simd import (
     total,
 )
 
-# Legend: `at` is the address of the grid, `pitch` its columns, `row` the grid row of plane 0 of a pixel row; so plane k at
-# column x is float number (row + k)·pitch + x. Arrays would cost a reference count in the inner loops.
+# Legend: `at` is the address of the grid, `pitch` its columns, `row` the grid row of plane 0 of a pixel row; so plane k
+# at column x is float number (row + k)·pitch + x. Arrays would cost a reference count in the inner loops.
 
 _FLAT = 2.0**-23  # |∇I|² up to which OpenCV leaves the flow to the smoothness term alone
 _TINY_LENGTH = 1e-18  # added to hypot before a division: no 0 / 0 where u is constant, no change anywhere else

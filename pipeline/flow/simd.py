@@ -258,7 +258,7 @@ def load_at(typingctx, address, index):
     """The 16 float32 from `index` on, counted from `address` (`array.ctypes.data`). Nothing is checked."""
 
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
-        return builder.load(_address_pointer(builder, *args, _FLOATS), align=4)
+        return builder.load(_address_pointer(builder, args[0], args[1], _FLOATS), align=4)
 
     return F32X16(types.intp, types.intp), emit
 
