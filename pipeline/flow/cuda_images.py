@@ -16,8 +16,8 @@ BLOCK = tl.constexpr(512)  # pixels a program
 
 
 @triton.jit(do_not_specialize=["width", "src_width", "src_pixels", "dst_pixels"])
-def resize(src, dst, x_index, x_fraction, y_index, y_fraction, width, src_width, src_pixels, dst_pixels, factor):
-    """Bilinear `cv2.resize` of float32 planes, times `factor` (rounded once more, as `cv2.multiply` does).
+def resize(src, dst, x_index, x_fraction, y_index, y_fraction, width, src_width, src_pixels, dst_pixels):
+    """Bilinear `cv2.resize` of float32 planes.
 
     The tables hold, per column (row) of `dst`, the two source columns (rows) and the float32 fraction between them.
     """
@@ -36,7 +36,7 @@ def resize(src, dst, x_index, x_fraction, y_index, y_fraction, width, src_width,
     d = tl.load(rows + bottom * src_width + right, inside, 0.0)
     upper = tl.fma(b - a, across, a)
     lower = tl.fma(d - c, across, c)
-    tl.store(dst + plane * dst_pixels + i, tl.fma(lower - upper, down, upper) * factor, inside)
+    tl.store(dst + plane * dst_pixels + i, tl.fma(lower - upper, down, upper), inside)
 
 
 @triton.jit(do_not_specialize=["height", "width"])
@@ -87,6 +87,13 @@ def _cubic(plane, x, y, height, width, inside, wx, wy):
     return tl.fma(_cubic_row(plane, x, y + 3, height, width, inside, wx[0], wx[1], wx[2], wx[3]), wy[3], total)
 
 
+@triton.jit
+def _floor(x):
+    """Without tl.floor, which takes a denormal below 0 for 0."""
+    whole = x.to(tl.int32).to(tl.float32)
+    return tl.where(whole > x, whole - 1.0, whole)
+
+
 @triton.jit(do_not_specialize=["height", "width", "pairs"])
 def warp(images, grad_x, grad_y, first, second, u, parity, warped, height, width, pairs):
     """Samples frame 1 and its gradients at x + u, and linearises the brightness difference there.
@@ -107,7 +114,7 @@ def warp(images, grad_x, grad_y, first, second, u, parity, warped, height, width
     # Clipping changes nothing: the whole window is outside either way, and the integers stay in range.
     at_x = tl.minimum(tl.maximum(x.to(tl.float32) + u1, -8.0), width + 8.0)
     at_y = tl.minimum(tl.maximum(y.to(tl.float32) + u2, -8.0), height + 8.0)
-    floor_x, floor_y = tl.floor(at_x), tl.floor(at_y)
+    floor_x, floor_y = _floor(at_x), _floor(at_y)
     wx, wy = _cubic_weights(at_x - floor_x), _cubic_weights(at_y - floor_y)
     left, top = floor_x.to(tl.int32) - 1, floor_y.to(tl.int32) - 1
     frame = tl.load(second + pair).to(tl.int64) * pixels

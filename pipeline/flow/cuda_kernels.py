@@ -29,8 +29,10 @@ def _hypot(x, y):
 @triton.jit
 def _squared_update(old, new, stride, i, mask):
     """|Δu|² of the pixels i, as OpenCV's error sum takes it."""
-    d1 = tl.load(new + i, mask, 0.0) - tl.load(old + i, mask, 0.0)
-    d2 = tl.load(new + stride + i, mask, 0.0) - tl.load(old + stride + i, mask, 0.0)
+    # .cg: other programs, on other multiprocessors, have just written most of it.
+    new1 = tl.load(new + i, mask, 0.0, cache_modifier=".cg")
+    new2 = tl.load(new + stride + i, mask, 0.0, cache_modifier=".cg")
+    d1, d2 = new1 - tl.load(old + i, mask, 0.0), new2 - tl.load(old + stride + i, mask, 0.0)
     return d1 * d1 + d2 * d2
 
 
@@ -51,12 +53,11 @@ def sequential_sum(old, new, stride, pixels):
         exponent = bits >> 23
         per_grid_step = ((277 - tl.minimum(tl.maximum(exponent, 24), 253)) << 23).to(tl.float32, bitcast=True)
         steps = terms * per_grid_step  # exact: a power of two
-        whole = tl.floor(steps)
-        part = steps - whole
         regular = (exponent >= 24) & (exponent <= 253) & (tl.max(steps, 0) < 8388608.0)
+        whole = tl.where(regular, steps, 0.0).to(tl.int32)
+        part = steps - whole.to(tl.float32)
         regular = regular & (tl.max((part == 0.5).to(tl.int32), 0) == 0)
-        rounded = tl.where(regular, whole + (part > 0.5).to(tl.float32), 0.0)
-        grown = (bits & 0x7FFFFF) + tl.sum(rounded.to(tl.int64), 0)
+        grown = (bits & 0x7FFFFF) + tl.sum((whole + (part > 0.5).to(tl.int32)).to(tl.int64), 0)
         if regular & (grown < 8388608):
             total = ((exponent << 23) | grown.to(tl.int32)).to(tl.float32, bitcast=True)
         else:

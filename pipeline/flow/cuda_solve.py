@@ -11,9 +11,9 @@ event has passed, so the device always has work in hand.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import expm1
 
 import numpy as np
@@ -25,7 +25,8 @@ from pipeline.flow.params import MIN_SIDE_PX, TVL1Params
 
 # Bits equal to OpenCV's need every multiplication and addition rounded by itself.
 EXACT = {"enable_fp_fusion": False}
-STEPS_A_CHECK = 5
+STEPS_A_CHECK = 6  # at most; a divisor of inner_iterations is taken
+GRAPHS = True  # False launches kernel by kernel, to find what a recorded series hides
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,7 @@ def _table(src: int, dst: int, scale: float, extrapolate: bool, device: str) -> 
     return torch.from_numpy(index).to(device), torch.from_numpy(fraction).to(device)
 
 
-def resize(
-    src: torch.Tensor, size: tuple[int, int], *, scale: tuple[float, float], factor: float, extrapolate: bool
-) -> torch.Tensor:
+def resize(src: torch.Tensor, size: tuple[int, int], *, scale: tuple[float, float], extrapolate: bool) -> torch.Tensor:
     """(planes, h, w) -> (planes, *size); `scale` is source px per destination px (y, x)."""
     planes, src_h, src_w = src.shape
     dst = torch.empty((planes, *size), dtype=torch.float32, device=src.device)
@@ -86,7 +85,7 @@ def resize(
     x_index, x_fraction = _table(src_w, size[1], scale[1], extrapolate, str(src.device))
     cuda_images.resize[_blocks(size[0] * size[1], planes)](
         src, dst, x_index, x_fraction, y_index, y_fraction,
-        size[1], src_w, src_h * src_w, size[0] * size[1], factor, **EXACT,
+        size[1], src_w, src_h * src_w, size[0] * size[1], **EXACT,
     )  # fmt: skip
     return dst
 
@@ -107,7 +106,7 @@ def pyramid(frames: torch.Tensor, *, params: TVL1Params) -> list[Level]:
         size = round(height * step), round(width * step)  # half to even, as cvRound
         if min(size) < MIN_SIDE_PX:
             break
-        images.append(resize(images[-1], size, scale=(1 / step, 1 / step), factor=1.0, extrapolate=True))
+        images.append(resize(images[-1], size, scale=(1 / step, 1 / step), extrapolate=True))
     return [Level(image, *gradients(image)) for image in images]
 
 
@@ -132,9 +131,8 @@ def limits(pixels: int, *, epsilon: float, device: torch.device) -> torch.Tensor
     OpenCV adds float32 terms one by one: `pixels` roundings of at most 2^-24 each, beside those within a tile here.
     """
     threshold = float(np.float32(epsilon * epsilon * pixels))
-    slack = expm1((pixels + 64) * 2.0**-24) * 1.001
-    above = threshold / (1 - slack) if slack < 1 else float("inf")
-    return torch.tensor([threshold, threshold / (1 + slack), above], dtype=torch.float64, device=device)
+    slack = 1 + expm1((pixels + 64) * 2.0**-24) * 1.001
+    return torch.tensor([threshold, threshold / slack, threshold * slack], dtype=torch.float64, device=device)
 
 
 def upsampled(u: torch.Tensor, parity: torch.Tensor, size: tuple[int, int], *, factor: float) -> torch.Tensor:
@@ -143,7 +141,8 @@ def upsampled(u: torch.Tensor, parity: torch.Tensor, size: tuple[int, int], *, f
     current = halves(u, parity).reshape(-1, h, w)
     scale = h / size[0], w / size[1]
     larger = torch.empty((2, 2, u.shape[2], *size), dtype=torch.float32, device=u.device)
-    larger[0] = resize(current, size, scale=scale, factor=factor, extrapolate=False).view(2, -1, *size)
+    resized = resize(current, size, scale=scale, extrapolate=False)
+    larger[0] = (resized.double() * factor).view(2, -1, *size)  # cv2.multiply works in float64 and rounds once
     return larger
 
 
@@ -165,8 +164,7 @@ def solve(frames: torch.Tensor, first: list[int], second: list[int], *, params: 
         level = levels[number]
         height, width = level.images.shape[1:]
         if number < len(levels) - 1:
-            factor = float(np.float32(1 / params.scale_step))
-            u = upsampled(u, pairs.parity, (height, width), factor=factor)
+            u = upsampled(u, pairs.parity, (height, width), factor=1 / params.scale_step)
             pairs.parity.zero_()
         pairs.iterations.zero_()
         yield from _level(level, u, pairs, params=params)
@@ -188,7 +186,29 @@ def _level(
     errors = torch.empty((count, tiles), dtype=torch.float32, device=u.device)
     limit = limits(pixels, epsilon=params.epsilon, device=u.device)
     scalars = [float(np.float32(v)) for v in (params.lambda_ * params.theta, params.theta, params.tau / params.theta)]
-    host = _Countdown(pairs.pending)
+    step = partial(
+        cuda_kernels.step[(tiles, count)],
+        u, smoothed, p, warped, errors, pairs.arrived, pairs.parity, pairs.live, pairs.iterations, pairs.pending,
+        limit, height, width, count, *scalars, num_warps=8, **EXACT,
+    )  # fmt: skip
+    watch = _Watch(pairs.pending)
+    steps = max(number for number in range(1, STEPS_A_CHECK + 1) if params.inner_iterations % number == 0)
+
+    def smooth_steps() -> None:
+        cuda_images.median[_blocks(pixels, 2 * count)](
+            u, pairs.parity, pairs.live, smoothed, height, width, count, side=params.median_filtering, **EXACT
+        )
+        for number in range(steps):
+            step(use_smoothed=number == 0)
+        watch.copy()
+
+    def plain_steps() -> None:
+        for _ in range(steps):
+            step(use_smoothed=False)
+        watch.copy()
+
+    smooth = _Recorded(smooth_steps, device=u.device) if params.median_filtering > 1 else None
+    plain = _Recorded(plain_steps, device=u.device)
     for _ in range(params.num_warps):
         cuda_images.warp[_blocks(pixels, count)](
             level.images, level.grad_x, level.grad_y, pairs.first, pairs.second, u, pairs.parity, warped,
@@ -196,41 +216,63 @@ def _level(
         )  # fmt: skip
         pairs.live.fill_(1)
         pairs.pending.fill_(count)
-        host.restart()
-        for turn in range(params.outer_iterations * params.inner_iterations):
-            smooth = params.median_filtering > 1 and turn % params.inner_iterations == 0
-            if smooth:
-                cuda_images.median[_blocks(pixels, 2 * count)](
-                    u, pairs.parity, pairs.live, smoothed, height, width, count, side=params.median_filtering, **EXACT
-                )
-            cuda_kernels.step[(tiles, count)](
-                u, smoothed, p, warped, errors, pairs.arrived, pairs.parity, pairs.live, pairs.iterations,
-                pairs.pending, limit, height, width, count, *scalars, use_smoothed=smooth, num_warps=8, **EXACT,
-            )  # fmt: skip
-            if (turn + 1) % STEPS_A_CHECK == 0 and (yield from host.all_done()):
+        watch.restart()
+        for turn in range(0, params.outer_iterations * params.inner_iterations, steps):
+            (smooth if smooth and turn % params.inner_iterations == 0 else plain)()
+            if (yield from watch.all_stopped()):
                 break
+    yield from watch.last()
 
 
-class _Countdown:
-    """Follows `pending` from the host, one check behind on a GPU, so that launching never waits for the newest step."""
+class _Recorded:
+    """A fixed series of launches: made one by one the first time (kernels may have to be compiled), then as a graph."""
+
+    def __init__(self, launch: Callable[[], None], *, device: torch.device) -> None:
+        self.launch = launch
+        self.uses = 0 if device.type == "cuda" and GRAPHS else None
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self) -> None:
+        if self.uses is None or self.uses == 0:
+            self.launch()
+            self.uses = None if self.uses is None else 1
+            return
+        if self.graph is None:
+            self.graph = torch.cuda.CUDAGraph()
+            self.graph.capture_begin(capture_error_mode="thread_local")
+            self.launch()
+            self.graph.capture_end()
+        self.graph.replay()
+
+
+class _Watch:
+    """Lets the host know when no pair is live any more, one check late, so that the device never waits for the host."""
 
     def __init__(self, pending: torch.Tensor) -> None:
         self.pending = pending
-        self.copies: deque[tuple[torch.Tensor, torch.cuda.Event]] = deque()
+        self.host = torch.empty(1, dtype=torch.int32, pin_memory=True) if pending.is_cuda else pending
+        self.events: deque[torch.cuda.Event] = deque()
+
+    def copy(self) -> None:
+        """Newer counts overwrite older ones: within a warp they only fall."""
+        if self.pending.is_cuda:
+            self.host.copy_(self.pending, non_blocking=True)
 
     def restart(self) -> None:
-        self.copies.clear()
+        self.events.clear()
 
-    def all_done(self) -> Generator[torch.cuda.Event, None, bool]:
+    def all_stopped(self) -> Generator[torch.cuda.Event, None, bool]:
         if not self.pending.is_cuda:
-            return int(self.pending) == 0
-        copy = torch.empty(1, dtype=torch.int32, pin_memory=True)
-        copy.copy_(self.pending, non_blocking=True)
+            return int(self.host) == 0
         event = torch.cuda.Event()
         event.record()
-        self.copies.append((copy, event))
-        if len(self.copies) < 2:
+        self.events.append(event)
+        if len(self.events) < 2:
             return False
-        copy, event = self.copies.popleft()
-        yield event
-        return int(copy) == 0
+        yield self.events.popleft()
+        return int(self.host) == 0
+
+    def last(self) -> Generator[torch.cuda.Event, None, None]:
+        """Before buffers and graphs are let go: the newest launches must have run."""
+        if self.events:
+            yield self.events.pop()
