@@ -26,6 +26,8 @@ source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/t
 units: {{videos_per_unit: 1}}
 clips:
   rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [128, 171]}}
+flow:
+  tvl1: {{clips: rgb16, resize: [24, 32], encoding: png, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
   c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv5b}}
 heads:

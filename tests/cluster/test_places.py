@@ -22,6 +22,8 @@ dataset: {out}
 source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/trimmed/videos}}
 clips:
   rgb16: {{frames: 16, fps: 8, resize: [128, 171]}}
+flow:
+  tvl1: {{clips: rgb16, resize: [24, 32], encoding: npy, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
   c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv4b}}
 heads:
