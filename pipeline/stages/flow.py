@@ -56,24 +56,15 @@ class FlowStage:
     def __call__(self, unit: Unit) -> Receipt:
         """Make one unit. Raises ReelmillError where the clips of this unit are missing or stale, StorageError where
         the output can't be written; what is wrong with a video becomes its ledger row."""
-        store, source = self._store, self._source
-        receipts.require(store, source, unit, unit_fingerprint(self._product.upstream[source], unit))
-        upstream = receipts.read_card(store, source)
-        if upstream.fingerprint != self._product.upstream[source]:
-            raise ReelmillError(f"{source}: its card is of other settings; run the whole config again")
-        videos = _Videos(self._flow, Clips.model_validate(upstream.settings), self.decoder, self._backend)
-        clip_ids = _clip_ids(store, source, unit)
-        before = {row.video_id: row for row in receipts.read_ledger(store, source, unit.index)}
+        clips = _ClipsOfUnit(self._store, self._source, unit, self._product.upstream[self._source])
+        videos = _Videos(self._flow, clips, self.decoder, self._backend)
         ledger: list[LedgerRow] = []
         index: list[dict[str, Any]] = []
-        with receipts.begin(store, self._product, unit) as writer:
+        with receipts.begin(self._store, self._product, unit) as writer:
             with ShardWriter(writer.file(f"flow-{unit.index:06d}.tar")) as shard:
-                for row in unit_rows(store, unit):
-                    if (upstream_row := before[row.video_id]).status in ("failed", "filtered"):
-                        ledger.append(_no_clips(upstream_row, source))
-                        continue
-                    with Spool(store, self._product.path) as spool:
-                        ledger.append(videos.make(row, clip_ids[row.video_id], spool))
+                for row in unit_rows(self._store, unit):
+                    with Spool(self._store, self._product.path) as spool:
+                        ledger.append(videos.make(row, spool))
                         for header, blobs in spool.messages():
                             sample = FlowSample.from_message(header, blobs)
                             index.append(sample.index_row)
@@ -101,19 +92,37 @@ def open_stage(product: Product, store: Store, limits: Limits) -> FlowStage:
 # ---------------------------------------------------------------- one video
 
 
+class _ClipsOfUnit:
+    """What the clips product says of a unit. Raises ReelmillError where it is missing, stale or damaged."""
+
+    def __init__(self, store: Store, source: str, unit: Unit, fingerprint: str) -> None:
+        receipts.require(store, source, unit, unit_fingerprint(fingerprint, unit))
+        card = receipts.read_card(store, source)
+        if card.fingerprint != fingerprint:
+            raise ReelmillError(f"{source}: its card is of other settings; run the whole config again")
+        self.source = source
+        self.spec = Clips.model_validate(card.settings)
+        self.ids = _clip_ids(store, source, unit)
+        self.ledger = {row.video_id: row for row in receipts.read_ledger(store, source, unit.index)}
+
+
 class _Videos:
-    """Fills spools with the flow of videos."""
+    """Fills spools with the flow of a unit's videos."""
 
-    def __init__(self, flow: Flow, clips: Clips, decoder: Decoder, backend: Backend) -> None:
-        self._frames, self._decoder = flow.sampling(clips), decoder
-        self._sampler = FlowSampler(flow, clips, solve=_solver(flow, backend))
+    def __init__(self, flow: Flow, clips: _ClipsOfUnit, decoder: Decoder, backend: Backend) -> None:
+        self._clips, self._frames, self._decoder = clips, flow.sampling(clips.spec), decoder
+        self._sampler = FlowSampler(flow, clips.spec, solve=_solver(flow, backend))
 
-    def make(self, row: VideoRow, clip_ids: list[str], spool: Spool) -> LedgerRow:
+    def make(self, row: VideoRow, spool: Spool) -> LedgerRow:
         """Fill the spool with a video's samples and say how it went. A failed video leaves the spool empty."""
+        of_clips = self._clips.ledger[row.video_id]
+        if of_clips.status in ("failed", "filtered"):
+            message = f"{self._clips.source}: {of_clips.message or of_clips.reason}"
+            return LedgerRow(row.video_id, row.uri, of_clips.status, "upstream", message)
 
         def fill() -> Outcome:
             clips = self._decoder.clips(row, self._frames, grid=self._sampler.grid)
-            return spool.fill(self._sampler.samples(row.video_id, clips, expected=clip_ids))
+            return spool.fill(self._sampler.samples(row.video_id, clips, expected=self._clips.ids[row.video_id]))
 
         try:
             outcome = try_twice(fill)
@@ -131,10 +140,6 @@ def _ledger_row(row: VideoRow, outcome: Outcome, *, num_samples: int, num_short:
     if num_samples:
         return LedgerRow(row.video_id, row.uri, "partial" if reason else "ok", reason, message, num_samples)
     return LedgerRow(row.video_id, row.uri, "failed", reason, message)
-
-
-def _no_clips(row: LedgerRow, source: str) -> LedgerRow:
-    return LedgerRow(row.video_id, row.uri, row.status, "upstream", f"{source}: {row.message or row.reason}")
 
 
 def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, list[str]]:

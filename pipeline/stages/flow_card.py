@@ -9,7 +9,6 @@ from pipeline.flow import TVL1Params, encode
 from pipeline.flow.tvl1 import resolve
 from pipeline.graph import Product
 from pipeline.store import Store
-from pipeline.video import transform
 from schemas.config import Clips, Flow
 
 LOSS = "saturated, rmse_px and max_abs_px of each clip's real fields are in its KEY.json and in _index"
@@ -60,6 +59,8 @@ def _sampling(flow: Flow, clips: Clips) -> dict[str, Any]:
 
 
 def _frames(frames: Clips) -> dict[str, str]:
+    from pipeline.video import transform  # needs av, which workers do without
+
     words = transform.describe(frames)
     return {
         **words,

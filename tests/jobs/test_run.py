@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 import webdataset
 
 from pipeline.synth import SynthSpec, make_dataset
@@ -126,6 +127,32 @@ def test_retry_failed_makes_only_units_with_failures(config: Path, folder: Path,
     assert sum(changed) == 3  # one video a unit here, three of them bad
 
 
+def test_another_bound_makes_only_the_flow_anew(config: Path, tmp_path: Path) -> None:
+    clips, out = config.read_text(), tmp_path / "out"
+    quick = "backend: opencv, params: {num_scales: 1, num_warps: 1, outer_iterations: 1}"
+
+    def run(bound: float) -> tuple[str, dict[str, int], dict[str, bytes]]:
+        config.write_text(f"{clips}flow:\n  tvl1: {{clips: small, bound: {bound}, {quick}}}\n")
+        ended = reelmill("run", config)
+        assert ended.returncode == 0, ended.stderr
+        times = {path.name: path.stat().st_mtime_ns for path in (out / "clips").rglob("*") if path.is_file()}
+        return ended.stderr, times, {path.name: path.read_bytes() for path in (out / "flow/tvl1").glob("*.*")}
+
+    said, times, made = run(20)
+    assert "flow" not in said.replace("flow/tvl1 ", "")
+    assert made["_preview.png"].startswith(b"\x89PNG")
+    said_again, times_again, made_again = run(0.02)
+    assert times_again == times
+    changed = {name for name, data in made.items() if made_again[name] != data}
+    assert {"_card.json", "_preview.png"} <= changed
+    assert sum(name.endswith(".tar") for name in changed) == 12  # a video a unit; three videos are bad and have no flow
+    assert "flow lies beyond 0.02 px and was cut, so the bound looks too small" in said_again
+    status = json.loads(reelmill("status", out, "--json").stdout)
+    assert status["flow"]["flow/tvl1"]["saturated"] > 0.01
+    rows = {product["product"]: product["rows"] for product in status["products"]}
+    assert sum(rows["flow/tvl1"].values()) == sum(rows["clips/small"].values()) == 15
+
+
 @pytest.mark.parametrize(
     ("text", "status", "words"),
     [
@@ -142,6 +169,13 @@ def test_retry_failed_makes_only_units_with_failures(config: Path, folder: Path,
             "features: {{c: {{from: clips/a, model: c4d, weights: 'random:0'}}}}\n",
             2,
             "there is no model 'c4d'",
+        ),
+        pytest.param(
+            "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
+            "flow: {{f: {{clips: a, backend: cuda}}}}\n",
+            2,
+            "flow/f: TV-L1: backend 'cuda' can't be used",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
     ],
 )
