@@ -7,6 +7,8 @@ runs the same kernels on the CPU, slowly: that is how they are tested where ther
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 PAIRS_A_GROUP = 64  # one launch serves a group: enough work for every multiprocessor at the coarsest level
 GROUPS_AT_ONCE = 2  # each on its own stream: while one waits for its last pair, the other fills the device
+
+_LOCK = Lock()  # calls from several threads take turns: they share the streams
 
 Job = tuple["torch.Tensor", list[int], list[int]]  # float32 frames, and the numbers of each pair's two frames
 Result = tuple["torch.Tensor", "torch.Tensor"]  # flow, pixel-iterations
@@ -136,15 +140,19 @@ def _in_groups(count: int, job: Callable[[int, int], Job], *, like: torch.Tensor
     start = 0
     while start < count:
         ranges = [(a, min(a + size, count)) for a in range(start, count, size)][:GROUPS_AT_ONCE]
+        full = False
         try:
-            _together([job(*span) for span in ranges], [(flow[a:b], work[a:b]) for a, b in ranges], params=params)
+            with _LOCK:
+                _together([job(*span) for span in ranges], [(flow[a:b], work[a:b]) for a, b in ranges], params=params)
         except torch.cuda.OutOfMemoryError:
+            torch.cuda.synchronize(like.device)
+            full = True  # what the failed groups hold is let go with the exception, after this block
+        if full:
             if size == 1:
                 raise ReelmillError(
                     f"TV-L1: a pair of {like.shape[2]}×{like.shape[1]} frames does not fit the memory that is free on "
                     f"{like.device}: free some, use smaller frames, or backend 'cpu'"
-                ) from None
-            torch.cuda.synchronize(like.device)
+                )
             torch.cuda.empty_cache()
             size = -(-size // 2)
         else:
@@ -166,7 +174,7 @@ def _together(jobs: list[Job], outs: list[Result], *, params: TVL1Params) -> Non
                 pass
         return
     caller = torch.cuda.current_stream(device)
-    streams = [torch.cuda.Stream(device) for _ in runs]
+    streams = [_stream(device, number) for number in range(len(runs))]
     for stream in streams:
         stream.wait_stream(caller)
     turns: list[tuple[Generator, torch.cuda.Stream, torch.cuda.Event | None]] = []
@@ -181,6 +189,14 @@ def _together(jobs: list[Job], outs: list[Result], *, params: TVL1Params) -> Non
             turns.append((run, stream, event))
     for stream in streams:
         caller.wait_stream(stream)
+
+
+@cache
+def _stream(device: torch.device, number: int) -> torch.cuda.Stream:
+    """The same few streams in every call: torch keeps freed memory for the stream that had it."""
+    import torch
+
+    return torch.cuda.Stream(device)
 
 
 def _into(out: Result, run: Generator[torch.cuda.Event, None, Result]) -> Generator[torch.cuda.Event, None, None]:

@@ -1,5 +1,7 @@
 """The kernels around the iterations, interpreted on the CPU, against the OpenCV functions whose bits they must have."""
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -114,3 +116,21 @@ def test_median_is_opencvs_and_skips_pairs_that_have_stopped(interpreted, side):
         for pair, half in ((0, 0), (1, 1)):
             np.testing.assert_array_equal(found[component, pair], cv2.medianBlur(u[half, component, pair], side))
         assert (found[component, 2] == -1).all()
+
+
+def test_compiled_warp_fuses_only_what_is_written_so(tmp_path, monkeypatch):
+    """Needs no GPU: 3 planes of 16 taps, 15 fused each, and 2 weights of 2; nothing is flushed or approximate."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from pipeline.flow import cuda_images
+
+    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
+    kinds = ["*fp32"] * 3 + ["*i32"] * 2 + ["*fp32", "*i32", "*fp32"] + ["i32"] * 3
+    source = ASTSource(cuda_images.warp, dict(zip(cuda_images.warp.arg_names, kinds, strict=True)))
+    options = {"enable_fp_fusion": False, "num_warps": 4}
+    code = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    pixels_a_thread = cuda_images.BLOCK.value // (4 * 32)
+    assert len(re.findall(r"fma\.rn\.f32", code)) == (3 * 15 + 2 * 2) * pixels_a_thread
+    assert not re.findall(r"\.ftz|\.approx|mad\.f32", code)
