@@ -5,8 +5,9 @@ The illumination term (gamma > 0) has no kernel here: with it, OpenCV itself com
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.flow.cpu_grid import (
     LEFT,
     NUM_PLANES,
     P11,
+    P22,
     U1,
     U2,
     aligned_zeros,
@@ -28,7 +30,10 @@ from pipeline.flow.cpu_median import median_filter
 from pipeline.flow.cpu_warp import fill_quads, new_quads, warp
 from pipeline.flow.params import TVL1Params, level_sizes
 
-_PAIRS_PER_TASK = 8  # neighbours share a pyramid, and the tasks stay small enough to keep all threads busy to the end
+_PAIRS_PER_TASK = 4  # neighbours share a pyramid, and the tasks stay small enough to keep all threads busy to the end
+
+_SPARE_BYTES = 64 << 20  # larger workspaces are not kept from call to call
+_MAX_SPARE = 16
 
 
 @dataclass
@@ -80,9 +85,11 @@ class _Workspace:
     def reset(self, coarser: "_Workspace | None", params: TVL1Params) -> None:
         """Start from the flow of the coarser level, None: from zero; the dual variables start from zero."""
         planes = self.grid.reshape(self.height + 2, NUM_PLANES, -1)
-        planes[:, U1 : P11 + 4] = 0
-        for plane in (U1, U2) if coarser else ():
-            assert coarser is not None
+        planes[:, P11 : P22 + 1] = 0
+        if coarser is None:
+            planes[:, U1 : U2 + 1] = 0
+            return
+        for plane in (U1, U2):
             flow = coarser.image(plane)
             # one component at a time: for two channels OpenCV rounds otherwise
             flow = cv2.resize(np.ascontiguousarray(flow), (self.width, self.height), interpolation=cv2.INTER_LINEAR)
@@ -162,20 +169,15 @@ def flow_sequence(frames: np.ndarray, *, params: TVL1Params, threads: int) -> np
 def _share_out(solve: Callable, num_pairs: int, size: tuple[int, ...], params: TVL1Params, threads: int) -> np.ndarray:
     """Run `solve` on runs of pairs, `threads` at a time; each run has a set of workspaces to itself."""
     out = np.empty((num_pairs, *size, 2), np.float32)
+    sizes = tuple(level_sizes(size[0], size[1], params))
     threads = max(1, min(threads, num_pairs))
     per_task = max(1, min(_PAIRS_PER_TASK, -(-num_pairs // threads)))
-    free: SimpleQueue[list[_Workspace]] = SimpleQueue()
-    for _ in range(threads):
-        free.put([_Workspace(*level) for level in level_sizes(size[0], size[1], params)])
 
     def run(start: int) -> None:
-        workspaces = free.get()
-        try:
+        with _SPARE.borrowed(sizes) as workspaces:
             solve(range(start, min(start + per_task, num_pairs)), workspaces, out)
-        finally:
-            free.put(workspaces)
 
-    starts: Iterator[int] = iter(range(0, num_pairs, per_task))
+    starts = range(0, num_pairs, per_task)
     if threads == 1:
         for start in starts:
             run(start)
@@ -184,3 +186,29 @@ def _share_out(solve: Callable, num_pairs: int, size: tuple[int, ...], params: T
             for _ in pool.map(run, starts):
                 pass
     return out
+
+
+class _SpareWorkspaces:
+    """Workspaces of the last size that was used, kept for the next call: fresh memory costs as much as some warps."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._sizes: tuple[tuple[int, int], ...] = ()
+        self._spare: list[list[_Workspace]] = []
+
+    @contextmanager
+    def borrowed(self, sizes: tuple[tuple[int, int], ...]) -> Iterator[list[_Workspace]]:
+        """A workspace for each level, which is nobody else's meanwhile."""
+        with self._lock:
+            if sizes != self._sizes:
+                self._sizes, self._spare = sizes, []
+            found = self._spare.pop() if self._spare else None
+        workspaces = found or [_Workspace(*level) for level in sizes]
+        yield workspaces  # not kept after an error
+        with self._lock:
+            small = sum(workspace.grid.nbytes for workspace in workspaces) <= _SPARE_BYTES
+            if small and sizes == self._sizes and len(self._spare) < _MAX_SPARE:
+                self._spare.append(workspaces)
+
+
+_SPARE = _SpareWorkspaces()

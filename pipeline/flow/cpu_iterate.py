@@ -6,9 +6,8 @@ chaotic: a change of 1e-6 in the frames moves one or two per cent of OpenCV's ow
 agree everywhere or not quite anywhere. Three places have their own arithmetic:
 
 - hypot. OpenCV's is √(x² + y²) in double, rounded to float. Here the rounding errors of x², y² and their sum are kept
-  (fma gives them exactly), and one Newton step corrects the float square root by them. The step itself has errors near
-  2⁻⁴⁶, so that once in about 2²² results a tie is rounded to the other side; 1 + τ/θ·hypot, which is all that is used,
-  hides most of these.
+  (fma gives them exactly), and one Newton step corrects the float square root by them. The step is taken a little too
+  short and a little too long; where the two round to different floats (one vector in some ten thousand), double decides.
 - Two divisions by one number. For one component of the flow they are multiplications by the reciprocal, each followed
   by its exact remainder (Markstein 1990), which rounds correctly; the divider does those of the other component.
 - Σ|Δu|², which stops the iterations. OpenCV adds up floats one after the other, so its sum has an error of its own.
@@ -28,9 +27,11 @@ from pipeline.flow.cpu_grid import ERROR, IX, IY, LEFT, NUM_PLANES, P11, P12, P2
 from pipeline.flow.simd import (
     LANES,
     absolute,
+    any_lane,
     copy_left_neighbour,
     copysign,
     fma,
+    hypot_in_double,
     lane_numbers,
     load_at,
     select,
@@ -45,6 +46,7 @@ from pipeline.flow.simd import (
 
 _FLAT = 2.0**-23  # |∇I|² up to which OpenCV leaves the flow to the smoothness term alone
 _TINY_LENGTH = 1e-18  # added to hypot before a division: no 0 / 0 where u is constant, no change anywhere else
+_DOUBT = 2.0**-20  # relative error of the step from the square root to hypot, with room to spare
 _ROUNDING = 2.0**-24  # relative error of one float32 operation, at most
 _OWN_ROUNDING = 2.0**-18  # of the sum of |Δu|² as it is computed here
 _KEEP_BELOW = 8  # times the limit: from there on |Δu|² is kept per pixel, in case it must be added up in order
@@ -134,20 +136,28 @@ def _residual(square, lost, root):
 
 
 @njit(inline="always")
-def _halve_multiplied(square, lost, root, taut):
-    """Second step of the first component. One division serves the Newton step and the reciprocal of the norm."""
-    length = root + splat(np.float32(_TINY_LENGTH))
-    near_norm = splat(np.float32(1)) + taut * root
-    shared = splat(np.float32(0.5)) / (near_norm * length)
-    return _residual(square, lost, root), shared, length, near_norm, root
+def _length(a, b, residual, half_inverse, root):
+    """hypot(a, b), rounded as OpenCV rounds it."""
+    low = fma(residual, half_inverse, root)
+    high = fma(residual, half_inverse * splat(np.float32(1 + 2 * _DOUBT)), root)
+    if any_lane(low != high):
+        low = hypot_in_double(a, b)
+    return low
 
 
 @njit(inline="always")
-def _end_multiplied(at, pitch, row, x, a, b, residual, shared, length, near_norm, root, taut):
+def _halve_multiplied(square, lost, root, taut):
+    """Second step of the first component: what the second one needs, and the reciprocal of the uncorrected norm."""
+    one = splat(np.float32(1))
+    residual, half_inverse, root = _halve_divided(square, lost, root)
+    return residual, half_inverse, root, one / (one + taut * root)
+
+
+@njit(inline="always")
+def _end_multiplied(at, pitch, row, x, a, b, residual, half_inverse, root, near, taut):
     """Third step of the first component: p ← (p + τ/θ·∇u) / norm by the reciprocal of the norm."""
     one = splat(np.float32(1))
-    minus_norm = splat(np.float32(0)) - (one + taut * fma(residual, shared * near_norm, root))
-    near = (shared + shared) * length
+    minus_norm = splat(np.float32(0)) - (one + taut * _length(a, b, residual, half_inverse, root))
     reciprocal = fma(fma(minus_norm, near, one), near, near)
     top_a = load_at(at, (row + P11) * pitch + x) + taut * a
     top_b = load_at(at, (row + P12) * pitch + x) + taut * b
@@ -160,13 +170,13 @@ def _end_multiplied(at, pitch, row, x, a, b, residual, shared, length, near_norm
 @njit(inline="always")
 def _halve_divided(square, lost, root):
     """Second step of the second component, whose divisions the divider does."""
-    half_inverse = splat(np.float32(0.5)) / (root + splat(np.float32(_TINY_LENGTH)))
+    half_inverse = splat(np.float32(0.5 * (1 - _DOUBT))) / (root + splat(np.float32(_TINY_LENGTH)))
     return _residual(square, lost, root), half_inverse, root
 
 
 @njit(inline="always")
 def _end_divided(at, pitch, row, x, a, b, residual, half_inverse, root, taut):
-    norm = splat(np.float32(1)) + taut * fma(residual, half_inverse, root)
+    norm = splat(np.float32(1)) + taut * _length(a, b, residual, half_inverse, root)
     p21 = load_at(at, (row + P21) * pitch + x)
     p22 = load_at(at, (row + P22) * pitch + x)
     store_at(at, (row + P21) * pitch + x, (p21 + taut * a) / norm)
@@ -180,9 +190,9 @@ def _dual_beside_primal(at, pitch, row, below, width, taut, primal_row, lambda_t
     Returns what `_end_primal_row` takes: Σ|Δu|² by lane without the last vector, and the last vector's.
     """
     a1, b1, square, lost, root = _start_length(at, pitch, row, below, LEFT, U1)
-    residual1, shared, length, near_norm, root1 = _halve_multiplied(square, lost, root, taut)
+    residual1, half_inverse1, root1, near = _halve_multiplied(square, lost, root, taut)
     a2, b2, square, lost, root = _start_length(at, pitch, row, below, LEFT, U2)
-    residual2, half_inverse, root2 = _halve_divided(square, lost, root)
+    residual2, half_inverse2, root2 = _halve_divided(square, lost, root)
     next_a1, next_b1, square1, lost1, new_root1 = _start_length(at, pitch, row, below, LEFT + LANES, U1)
     next_a2, next_b2, square2, lost2, new_root2 = _start_length(at, pitch, row, below, LEFT + LANES, U2)
     errors = splat(np.float32(0))
@@ -191,19 +201,19 @@ def _dual_beside_primal(at, pitch, row, below, width, taut, primal_row, lambda_t
         error = _primal(at, pitch, primal_row, LEFT, lambda_theta, theta, True, keep)
     last = LEFT + (width - 1) // LANES * LANES  # the vector that holds the last pixel
     for x in range(LEFT, last, LANES):
-        _end_multiplied(at, pitch, row, x, a1, b1, residual1, shared, length, near_norm, root1, taut)
-        residual1, shared, length, near_norm, root1 = _halve_multiplied(square1, lost1, new_root1, taut)
+        _end_multiplied(at, pitch, row, x, a1, b1, residual1, half_inverse1, root1, near, taut)
+        residual1, half_inverse1, root1, near = _halve_multiplied(square1, lost1, new_root1, taut)
         a1, b1 = next_a1, next_b1
         next_a1, next_b1, square1, lost1, new_root1 = _start_length(at, pitch, row, below, x + 2 * LANES, U1)
-        _end_divided(at, pitch, row, x, a2, b2, residual2, half_inverse, root2, taut)
-        residual2, half_inverse, root2 = _halve_divided(square2, lost2, new_root2)
+        _end_divided(at, pitch, row, x, a2, b2, residual2, half_inverse2, root2, taut)
+        residual2, half_inverse2, root2 = _halve_divided(square2, lost2, new_root2)
         a2, b2 = next_a2, next_b2
         next_a2, next_b2, square2, lost2, new_root2 = _start_length(at, pitch, row, below, x + 2 * LANES, U2)
         if with_primal:
             errors = errors + error
             error = _primal(at, pitch, primal_row, x + LANES, lambda_theta, theta, False, keep)
-    _end_multiplied(at, pitch, row, last, a1, b1, residual1, shared, length, near_norm, root1, taut)
-    _end_divided(at, pitch, row, last, a2, b2, residual2, half_inverse, root2, taut)
+    _end_multiplied(at, pitch, row, last, a1, b1, residual1, half_inverse1, root1, near, taut)
+    _end_divided(at, pitch, row, last, a2, b2, residual2, half_inverse2, root2, taut)
     return errors, error
 
 

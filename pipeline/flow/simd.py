@@ -86,6 +86,7 @@ for _function, _emit in {
     _operator(_function, F32X16, F32X16, _emit)
 _operator(operator.mul, F32X4, F32X4, lambda builder, a, b: builder.fmul(a, b))
 _operator(operator.gt, F32X16, MASK16, lambda builder, a, b: builder.fcmp_ordered(">", a, b))
+_operator(operator.ne, F32X16, MASK16, lambda builder, a, b: builder.fcmp_unordered("!=", a, b))
 _operator(operator.lt, F32X16, MASK16, lambda builder, a, b: builder.fcmp_ordered("<", a, b))
 for _function, _emit in {
     operator.add: lambda builder, a, b: builder.add(a, b),
@@ -141,6 +142,32 @@ def select(typingctx, mask, a, b):
         return builder.select(*args)
 
     return F32X16(MASK16, F32X16, F32X16), emit
+
+
+@intrinsic
+def any_lane(typingctx, mask):
+    """Whether `mask` holds in at least one lane."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
+        bits = ir.IntType(LANES)
+        return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), bits(0))
+
+    return types.boolean(MASK16), emit
+
+
+@intrinsic
+def hypot_in_double(typingctx, a, b):
+    """√(a² + b²), computed in float64 and rounded to float32."""
+
+    def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
+        doubles = ir.VectorType(ir.DoubleType(), LANES)
+        root = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(doubles, [doubles]), f"llvm.sqrt.v{LANES}f64"
+        )
+        squares = [builder.fmul(wide, wide) for wide in (builder.fpext(arg, doubles) for arg in args)]
+        return builder.fptrunc(builder.call(root, [builder.fadd(*squares)]), _FLOATS)
+
+    return F32X16(F32X16, F32X16), emit
 
 
 @intrinsic
