@@ -114,18 +114,26 @@ def difference(frames: np.ndarray, on_device: torch.Tensor) -> None:
 
 
 def sweep(frames: torch.Tensor, rounds: int, device: torch.device) -> None:
-    before = cuda.PAIRS_A_GROUP, cuda.GROUPS_AT_ONCE
+    """Prints pairs a second for other groups, and for other numbers of warps a program."""
+    before = cuda.MOST_PAIRS, cuda.PIXELS_A_GROUP, cuda.GROUPS_AT_ONCE, cuda_solve.STEP_WARPS
+    cuda.PIXELS_A_GROUP = 2**40
+
+    def pairs_per_s() -> float:
+        cuda.sequence_cuda(frames, params=PARAMS)
+        times_s = [timed(lambda: cuda.sequence_cuda(frames, params=PARAMS), device)[0] for _ in range(rounds)]
+        return (len(frames) - 1) / statistics.median(times_s)
+
     counts = (1, 2, 3, 4)
     print("pairs/s by " + " ".join(f"{f'{count} at once':>12}" for count in counts))
-    for size in (8, 16, 32, 64, 128):
-        cells = []
-        for count in counts:
-            cuda.PAIRS_A_GROUP, cuda.GROUPS_AT_ONCE = size, count
-            cuda.sequence_cuda(frames, params=PARAMS)
-            call = lambda: cuda.sequence_cuda(frames, params=PARAMS)  # noqa: E731
-            cells.append((len(frames) - 1) / statistics.median(timed(call, device)[0] for _ in range(rounds)))
-        print(f"groups of {size:<3}" + "".join(f"{cell:>12.0f} " for cell in cells), flush=True)
-    cuda.PAIRS_A_GROUP, cuda.GROUPS_AT_ONCE = before
+    for cuda.MOST_PAIRS in (8, 16, 32, 64, 128):
+        print(f"groups of {cuda.MOST_PAIRS:<3}", end="")
+        for cuda.GROUPS_AT_ONCE in counts:
+            print(f"{pairs_per_s():>12.0f} ", end="", flush=True)
+        print()
+    cuda.MOST_PAIRS, cuda.PIXELS_A_GROUP, cuda.GROUPS_AT_ONCE, cuda_solve.STEP_WARPS = before
+    for cuda_solve.STEP_WARPS in (4, 8, 16):
+        print(f"{cuda_solve.STEP_WARPS} warps a program: {pairs_per_s():.0f} pairs/s")
+    cuda_solve.STEP_WARPS = before[-1]
 
 
 def profile(frames: torch.Tensor) -> None:

@@ -19,7 +19,8 @@ from schemas.errors import ReelmillError, UsageError
 if TYPE_CHECKING:
     import torch
 
-PAIRS_A_GROUP = 64  # one launch serves a group: enough work for every multiprocessor at the coarsest level
+PIXELS_A_GROUP = 64 * 340 * 256  # one launch serves a group of pairs: the coarsest level, too, must fill the device
+MOST_PAIRS = 1024  # of a group, however small the frames
 GROUPS_AT_ONCE = 2  # each on its own stream: while one waits for its last pair, the other fills the device
 
 _LOCK = Lock()  # calls from several threads take turns: they share the streams
@@ -105,7 +106,7 @@ def _to_device(frames: np.ndarray) -> torch.Tensor:
     reason = None if _interpreted() else unavailable()
     if reason:
         raise UsageError(f"TV-L1: backend 'cuda' can't be used: {reason}")
-    return torch.from_numpy(np.ascontiguousarray(frames)).to("cpu" if _interpreted() else "cuda")
+    return torch.tensor(np.ascontiguousarray(frames)).to("cpu" if _interpreted() else "cuda")
 
 
 def _kind(frames: torch.Tensor) -> str:
@@ -134,9 +135,10 @@ def _in_groups(count: int, job: Callable[[int, int], Job], *, like: torch.Tensor
     """Runs `count` pairs in groups, smaller ones each time the device's memory does not suffice."""
     import torch
 
-    flow = torch.empty((count, *like.shape[1:], 2), dtype=torch.float32, device=like.device)
+    _, height, width = like.shape
+    size = max(1, min(PIXELS_A_GROUP // (height * width), MOST_PAIRS, -(-count // GROUPS_AT_ONCE)))
+    flow = torch.empty((count, height, width, 2), dtype=torch.float32, device=like.device)
     work = torch.empty(count, dtype=torch.int64, device=like.device)
-    size = max(1, min(PAIRS_A_GROUP, -(-count // GROUPS_AT_ONCE)))
     start = 0
     while start < count:
         ranges = [(a, min(a + size, count)) for a in range(start, count, size)][:GROUPS_AT_ONCE]
@@ -150,7 +152,7 @@ def _in_groups(count: int, job: Callable[[int, int], Job], *, like: torch.Tensor
         if full:
             if size == 1:
                 raise ReelmillError(
-                    f"TV-L1: a pair of {like.shape[2]}×{like.shape[1]} frames does not fit the memory that is free on "
+                    f"TV-L1: a pair of {width}×{height} frames does not fit the memory that is free on "
                     f"{like.device}: free some, use smaller frames, or backend 'cpu'"
                 )
             torch.cuda.empty_cache()

@@ -26,6 +26,7 @@ from pipeline.flow.params import MIN_SIDE_PX, TVL1Params
 # Bits equal to OpenCV's need every multiplication and addition rounded by itself.
 EXACT = {"enable_fp_fusion": False}
 STEPS_A_CHECK = 6  # at most; a divisor of inner_iterations is taken
+STEP_WARPS = 8  # of a tile's program
 GRAPHS = True  # False launches kernel by kernel, to find what a recorded series hides
 
 
@@ -189,7 +190,7 @@ def _level(
     step = partial(
         cuda_kernels.step[(tiles, count)],
         u, smoothed, p, warped, errors, pairs.arrived, pairs.parity, pairs.live, pairs.iterations, pairs.pending,
-        limit, height, width, count, *scalars, num_warps=8, **EXACT,
+        limit, height, width, count, *scalars, num_warps=STEP_WARPS, **EXACT,
     )  # fmt: skip
     watch = _Watch(pairs.pending)
     steps = max(number for number in range(1, STEPS_A_CHECK + 1) if params.inner_iterations % number == 0)

@@ -208,6 +208,6 @@ def test_on_a_gpu_results_depend_on_neither_grouping_nor_turn(monkeypatch):
     assert expected.is_cuda
     assert torch.equal(cuda.flow_cuda(frames[:-1], frames[1:], params=TVL1Params()), expected)
     for size, at_once in ((1, 1), (3, 2), (5, 3)):
-        monkeypatch.setattr(cuda, "PAIRS_A_GROUP", size)
+        monkeypatch.setattr(cuda, "MOST_PAIRS", size)
         monkeypatch.setattr(cuda, "GROUPS_AT_ONCE", at_once)
         assert torch.equal(cuda.sequence_cuda(frames, params=TVL1Params()), expected)
