@@ -81,7 +81,7 @@ def measure(folder: Path) -> None:
     from pipeline.sources import index_source
     from pipeline.store import Store
     from pipeline.units import plan_units, read_manifest, write_manifest
-    from schemas.config import KineticsSource
+    from schemas.sources import KineticsSource
 
     step_done()
     source = KineticsSource(kind="kinetics", csv=str(folder / "train.csv"), videos=str(folder / "videos"))

@@ -16,8 +16,8 @@ from pipeline.config import load_config
 from pipeline.sources import ISSUES, IndexReport, build_manifest
 from pipeline.store import Store
 from pipeline.units import MANIFEST
-from schemas.config import Source
 from schemas.errors import UsageError
+from schemas.sources import Source
 
 ISSUES_SHOWN = 3  # of each kind
 

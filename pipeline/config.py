@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from schemas.config import Config
 from schemas.errors import UsageError
+from schemas.section import Section
 
 Place = tuple[str | int, ...]
 
@@ -94,12 +95,11 @@ def _locate(location: Place, root: yaml.Node) -> tuple[Place, int]:
 def _known_keys() -> list[str]:
     """Every key that any section knows, for "did you mean"."""
     keys: set[str] = set()
-    stack: list[type[BaseModel]] = list(BaseModel.__subclasses__())
+    stack: list[type[Section]] = [Section]
     while stack:
         model = stack.pop()
         stack.extend(model.__subclasses__())
-        if model.__module__ == Config.__module__:
-            keys.update(field.alias or key for key, field in model.model_fields.items())
+        keys.update(field.alias or key for key, field in model.model_fields.items())
     return sorted(keys)
 
 

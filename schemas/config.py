@@ -6,92 +6,12 @@ import re
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from schemas.section import Section
+from schemas.sources import Source
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder names and parts of paths
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
-
-
-# ---------------------------------------------------------------- source
-
-
-class DirectorySource(Section):
-    """A tree of videos. With `labels: folder` the label is the first folder below `videos`."""
-
-    kind: Literal["directory"]
-    videos: str
-    labels: Literal["folder", "none"] = "folder"
-
-
-class KineticsSource(Section):
-    """Kinetics csv (`label,youtube_id,time_start,time_end,split,is_cc`) and a folder of videos."""
-
-    kind: Literal["kinetics"]
-    csv: str
-    videos: str
-    # trimmed: <id>_000417_000427.mp4 or <label>/<id>_….mp4; full: <id>.mp4, cut at time_start/time_end
-    layout: Literal["trimmed", "full", "auto"] = "auto"
-
-
-class Sports1MSource(Section):
-    """Sports-1M list (`URL 168,169`) and a folder of `<youtube id>.*`; `labels` names one class a line."""
-
-    kind: Literal["sports1m"]
-    list: str
-    videos: str
-    labels: str | None = None
-    split: Literal["train", "val", "test"] | None = None
-
-
-class UCF101Source(Section):
-    """UCF101 split lists (`Class/v_Class_g08_c01.avi 1`, 1-based; test lists carry no label)."""
-
-    kind: Literal["ucf101"]
-    videos: str
-    splits: str  # the folder with classInd.txt, trainlist01.txt, testlist01.txt …
-    fold: int = Field(default=1, ge=1, le=3)
-
-
-class HMDB51Source(Section):
-    """HMDB51 split files (`<class>_test_split1.txt`: name and 0 unused, 1 train, 2 test)."""
-
-    kind: Literal["hmdb51"]
-    videos: str
-    splits: str
-    fold: int = Field(default=1, ge=1, le=3)
-
-
-class PathListSource(Section):
-    """mmaction2 / SlowFast lists: `path label` a line; label an integer or a name; several, comma-separated."""
-
-    kind: Literal["list"]
-    list: str
-    videos: str = ""  # prefix of relative paths; default: the list's own folder
-    split: Literal["train", "val", "test"] | None = None
-    labels: str | None = None  # one class name a line, for integer labels
-
-
-class ActivityNetSource(Section):
-    """ActivityNet json: videos with labelled segments (`database: {id: {subset, annotations}}`)."""
-
-    kind: Literal["activitynet"]
-    json_path: str = Field(alias="json")
-    videos: str
-
-
-Source = Annotated[
-    DirectorySource
-    | KineticsSource
-    | Sports1MSource
-    | UCF101Source
-    | HMDB51Source
-    | PathListSource
-    | ActivityNetSource,
-    Field(discriminator="kind"),
-]
 
 
 # ---------------------------------------------------------------- execution
@@ -303,7 +223,7 @@ class Features(Section):
     layer: str | None = None  # default: the model's own
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_size: int = Field(default=16, ge=1)
-    model_options: dict[str, str | int | float | bool] = {}  # e.g. {pool5: symmetric}
+    model_options: dict[str, str | int | float | bool] = Field(default_factory=dict)  # e.g. {pool5: symmetric}
 
 
 class Holdout(Section):
@@ -354,10 +274,10 @@ class Config(Section):
     units: Units = Units()
     limits: Limits = Limits()
     budget: Budget = Budget()
-    clips: dict[str, Clips] = {}
-    flow: dict[str, Flow] = {}
-    features: dict[str, Features] = {}
-    heads: dict[str, Head] = {}
+    clips: dict[str, Clips] = Field(default_factory=dict)
+    flow: dict[str, Flow] = Field(default_factory=dict)
+    features: dict[str, Features] = Field(default_factory=dict)
+    heads: dict[str, Head] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names(self) -> Config:

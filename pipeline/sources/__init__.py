@@ -21,8 +21,8 @@ from pipeline.sources.listing import Listing, Progress, list_videos
 from pipeline.sources.registry import SOURCES
 from pipeline.store import TEMP_FOLDER, Store
 from pipeline.units import LABELS, LABELS_KEY, MANIFEST, SOURCE_KEY, write_manifest
-from schemas.config import Source
 from schemas.errors import ReelmillError
+from schemas.sources import Source
 
 ISSUES = "_manifest_issues.csv"
 

@@ -15,9 +15,9 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import Split, check_utf8, parse_split, read_bytes
-from schemas.config import ActivityNetSource
 from schemas.errors import UsageError
 from schemas.manifest import SEGMENT_FIELDS
+from schemas.sources import ActivityNetSource
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from pipeline.sources.issues import Issues
 from pipeline.sources.labels import MetLabels
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from schemas.config import DirectorySource
+from schemas.sources import DirectorySource
 
 
 @register("directory")

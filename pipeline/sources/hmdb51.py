@@ -7,8 +7,8 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import Split, check_utf8, join, list_names, read_lines
-from schemas.config import HMDB51Source
 from schemas.errors import UsageError
+from schemas.sources import HMDB51Source
 
 _SPLITS: dict[str, Split | None] = {"0": None, "1": "train", "2": "test"}
 

@@ -18,8 +18,8 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import Split, check_utf8, parse_split, read_lines
-from schemas.config import KineticsSource
 from schemas.errors import UsageError
+from schemas.sources import KineticsSource
 
 _REQUIRED = ("youtube_id", "time_start", "time_end")
 Span = tuple[float, float]

@@ -8,7 +8,7 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import check_utf8, parent, read_lines
-from schemas.config import PathListSource
+from schemas.sources import PathListSource
 
 
 @register("list")

@@ -12,7 +12,7 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import check_utf8, read_lines
-from schemas.config import Sports1MSource
+from schemas.sources import Sports1MSource
 
 _VIDEO = re.compile(r"(?:[?&]v=|youtu\.be/|/v/|/embed/)([A-Za-z0-9_-]+)")
 

@@ -9,8 +9,8 @@ from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
 from pipeline.sources.textlist import Split, check_utf8, join, read_lines
-from schemas.config import UCF101Source
 from schemas.errors import UsageError
+from schemas.sources import UCF101Source
 
 _SPLITS: tuple[Split, ...] = ("train", "test")
 

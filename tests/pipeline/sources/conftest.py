@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from pipeline.sources import Indexed, index_source
-from schemas.config import Source
+from schemas.sources import Source
 
 
 @pytest.fixture

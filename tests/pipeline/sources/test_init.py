@@ -13,8 +13,8 @@ import pytest
 from pipeline.sources import ISSUES, LABELS, SOURCE_KEY, build_manifest, index_source, source_json
 from pipeline.store import Store
 from pipeline.units import MANIFEST, plan_units, read_manifest, unit_rows
-from schemas.config import ActivityNetSource, DirectorySource, KineticsSource
 from schemas.errors import ReelmillError
+from schemas.sources import ActivityNetSource, DirectorySource, KineticsSource
 
 ROOT = Path(__file__).resolve().parents[3]
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
@@ -135,7 +135,7 @@ def test_killed_at_any_moment(make_tree, tmp_path) -> None:
     build_manifest(Store(str(tmp_path / "calm")), source)
     calm = files_of(tmp_path / "calm")
     code = "import sys; from pipeline.sources import build_manifest; from pipeline.store import Store; "
-    code += "from schemas.config import DirectorySource; s = DirectorySource(kind='directory', videos=sys.argv[1]); "
+    code += "from schemas.sources import DirectorySource; s = DirectorySource(kind='directory', videos=sys.argv[1]); "
     code += "print('ready', flush=True)\nwhile True: build_manifest(Store(sys.argv[2]), s)"
     rng = random.Random(0)
     for number in range(4):

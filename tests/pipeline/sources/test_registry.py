@@ -4,7 +4,7 @@ import pytest
 
 import pipeline.sources  # noqa: F401 (registers the formats)
 from pipeline.sources.registry import SOURCES, register
-from schemas.config import Source
+from schemas.sources import Source
 
 
 def test_every_source_section_has_its_format() -> None:
