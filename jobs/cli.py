@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, failed and stale, from storage alone.",
     "train": "Train heads on stored features.",
     "evaluate": "Evaluate trained heads on stored features.",
+    "export": "Write a product as another tool reads it.",
     "synth": "Make a labelled motion dataset.",
 }
 
