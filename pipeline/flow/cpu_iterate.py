@@ -6,7 +6,7 @@ chaotic: a change of 1e-6 in the frames moves one or two per cent of OpenCV's ow
 agree everywhere or not quite anywhere. Three places have their own arithmetic:
 
 - hypot. OpenCV's is √(x² + y²) in double, rounded to float. Here the rounding errors of x², y² and their sum are kept
-  (fma gives them exactly), and one Newton step corrects the float square root by them. The step is taken a little too
+  (fma gives them exactly), and one Newton step corrects the float square root by them. The step is taken both too
   short and a little too long; where the two round to different floats (one vector in some ten thousand), double decides.
 - Two divisions by one number. For one component of the flow they are multiplications by the reciprocal, each followed
   by its exact remainder (Markstein 1990), which rounds correctly; the divider does those of the other component.
@@ -34,6 +34,7 @@ from pipeline.flow.simd import (
     hypot_in_double,
     lane_numbers,
     load_at,
+    negative,
     select,
     splat,
     sqrt,
@@ -63,8 +64,9 @@ def _primal(at, pitch, row, x, lambda_theta, theta, first, keep):
     zero = splat(np.float32(0))
     rho = load_at(at, (row + RHO) * pitch + x) + (ix * u1 + iy * u2)
     gradient = ix * ix + iy * iy
-    within = select(gradient > splat(np.float32(_FLAT)), (zero - rho) / gradient, zero)
-    step = select(absolute(rho) > lambda_theta * gradient, copysign(lambda_theta, zero - rho), within)
+    minus_rho = negative(rho)
+    within = select(gradient > splat(np.float32(_FLAT)), minus_rho / gradient, zero)
+    step = select(absolute(rho) > lambda_theta * gradient, copysign(lambda_theta, minus_rho), within)
 
     p11 = load_at(at, (row + P11) * pitch + x)
     p21 = load_at(at, (row + P21) * pitch + x)
@@ -124,15 +126,14 @@ def _start_length(at, pitch, row, below, x, plane):
     square = aa + bb
     bb_seen = square - aa
     lost = (aa - (square - bb_seen)) + (bb - bb_seen)
-    zero = splat(np.float32(0))
-    lost = lost + (fma(a, a, zero - aa) + fma(b, b, zero - bb))
+    lost = lost + (fma(a, a, negative(aa)) + fma(b, b, negative(bb)))
     return a, b, square, lost, sqrt(square)
 
 
 @njit(inline="always")
 def _residual(square, lost, root):
     """a² + b² − root²: what the Newton step corrects."""
-    return fma(splat(np.float32(0)) - root, root, square) + lost
+    return fma(negative(root), root, square) + lost
 
 
 @njit(inline="always")
@@ -157,7 +158,7 @@ def _halve_multiplied(square, lost, root, taut):
 def _end_multiplied(at, pitch, row, x, a, b, residual, half_inverse, root, near, taut):
     """Third step of the first component: p ← (p + τ/θ·∇u) / norm by the reciprocal of the norm."""
     one = splat(np.float32(1))
-    minus_norm = splat(np.float32(0)) - (one + taut * _length(a, b, residual, half_inverse, root))
+    minus_norm = negative(one + taut * _length(a, b, residual, half_inverse, root))
     reciprocal = fma(fma(minus_norm, near, one), near, near)
     top_a = load_at(at, (row + P11) * pitch + x) + taut * a
     top_b = load_at(at, (row + P12) * pitch + x) + taut * b

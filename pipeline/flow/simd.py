@@ -122,6 +122,12 @@ fma = _elementwise("llvm.fma", 3)  # a·b + c, rounded once
 copysign = _elementwise("llvm.copysign", 2)  # the size of a, the sign of b
 
 
+@intrinsic
+def negative(typingctx, vector):
+    """The lanes with their signs changed; costs nothing inside an fma, where 0 - x would be an operation."""
+    return F32X16(F32X16), lambda context, builder, sig, args: builder.fneg(args[0])
+
+
 def _compare_and_take(comparison: str) -> Callable:
     # the form that becomes one minps / maxps; llvm.minnum would add instructions for NaN
     def emit(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> Any:
