@@ -6,8 +6,8 @@ chaotic: a change of 1e-6 in the frames moves one or two per cent of OpenCV's ow
 agree everywhere or not quite anywhere. Three places have their own arithmetic:
 
 - hypot. OpenCV's is √(x² + y²) in double, rounded to float. Here the rounding errors of x², y² and their sum are kept
-  (fma gives them exactly), and one Newton step corrects the float square root by them. The step is taken both too
-  short and a little too long; where the two round to different floats (one vector in some ten thousand), double decides.
+  (fma gives them exactly), and one Newton step corrects the float square root by them. The step is taken a bit
+  too short and a bit too long; where the two round to different floats (one vector in some 10⁴), double decides.
 - Two divisions by one number. For one component of the flow they are multiplications by the reciprocal, each followed
   by its exact remainder (Markstein 1990), which rounds correctly; the divider does those of the other component.
 - Σ|Δu|², which stops the iterations. OpenCV adds up floats one after the other, so its sum has an error of its own.
