@@ -95,8 +95,10 @@ def sequence_cuda(frames: torch.Tensor, *, params: TVL1Params) -> torch.Tensor:
 
 
 def _interpreted() -> bool:
-    import triton
-
+    try:
+        import triton
+    except ImportError:
+        return False
     return bool(triton.knobs.runtime.interpret)
 
 
@@ -137,7 +139,10 @@ def _in_groups(count: int, job: Callable[[int, int], Job], *, like: torch.Tensor
 
     _, height, width = like.shape
     size = max(1, min(PIXELS_A_GROUP // (height * width), MOST_PAIRS, -(-count // GROUPS_AT_ONCE)))
-    flow = torch.empty((count, height, width, 2), dtype=torch.float32, device=like.device)
+    try:
+        flow = torch.empty((count, height, width, 2), dtype=torch.float32, device=like.device)
+    except torch.cuda.OutOfMemoryError:
+        raise ReelmillError(f"TV-L1: the flow of {count} pairs does not fit the memory of {like.device}") from None
     work = torch.empty(count, dtype=torch.int64, device=like.device)
     start = 0
     while start < count:
