@@ -87,9 +87,8 @@ def one_sequence(frames: np.ndarray, rounds: int) -> None:
         pairs_s, _ = timed(lambda: [tvl1(a, b, backend="cpu") for a, b in pairwise(frames)])
         sequence_s, _ = timed(lambda: tvl1_sequence(frames, backend="cpu"))
         ratios.append(pairs_s / sequence_s)
-    print(
-        f"cpu backend, {len(frames)} frames: as a sequence {statistics.median(ratios):.2f} times as fast as pair by pair"
-    )
+    ratio = statistics.median(ratios)
+    print(f"cpu backend, {len(frames)} frames: as a sequence {ratio:.2f} times as fast as pair by pair")
 
 
 def timed(work: Callable) -> tuple[float, np.ndarray]:
