@@ -41,7 +41,7 @@ def main(
         raise UsageError(f"--to {to}: there is no such target, only {', '.join(TARGETS)}")
     store, plan = stored_plan(dataset)
     wanted = _product(plan, product, dataset)
-    with _progress(sum(unit.num_rows for unit in plan.units)) as progress:
+    with shown_progress(sum(unit.num_rows for unit in plan.units)) as progress:
         report = TARGETS[to](
             store, plan, wanted, out=out, start_index=start_index, frames=frames, per=per, progress=progress
         )
@@ -57,21 +57,23 @@ def _product(plan: Plan, path: str, dataset: str) -> Product:
 
 
 @contextmanager
-def _progress(num_rows: int) -> Iterator[Callable[[int], None]]:
+def shown_progress(num_rows: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, now and then a line elsewhere; call what it gives with the rows that are done anew."""
     console = Console(stderr=True)
     columns = (TextColumn("videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     last_line_s = time.monotonic()
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.tasks[bar.add_task("videos", total=num_rows)]
+        task = bar.add_task("videos", total=num_rows)
+        completed = 0
 
         def advance(num_done: int) -> None:
-            nonlocal last_line_s
-            bar.advance(task.id, num_done)
+            nonlocal last_line_s, completed
+            completed += num_done
+            bar.update(task, completed=completed)
             now = time.monotonic()
             if not console.is_terminal and now - last_line_s >= PLAIN_LINE_EVERY_S:
                 last_line_s = now
-                print(f"{task.completed:,.0f}/{num_rows:,} videos exported", file=sys.stderr, flush=True)
+                print(f"{completed:,}/{num_rows:,} videos exported", file=sys.stderr, flush=True)
 
         yield advance
 

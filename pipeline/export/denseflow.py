@@ -4,9 +4,13 @@
     train.txt val.txt test.txt unsplit.txt                    NAME, its number of flow_x pictures, its label ids
     _export.json                                              of what this is the export, and how levels read as px
 
-denseflow counts pictures from 0, mmaction2's readers from 1 unless told. The number in a list is that of the fields:
-img_ pictures are as many (a clip with fields: T) or one more (a clip with fields: T-1; a video, as denseflow has it),
-so a reader that trusts that number finds each picture of either kind.
+denseflow counts pictures from 0, mmaction2's readers from 1 unless told. The number in a list is that of the fields;
+img_ pictures are never fewer, so a reader that trusts it finds each picture of either kind:
+
+    a clip, fields: T      T fields, T frames
+    a clip, fields: T-1    T - 1 fields, T frames
+    a video of N frames    N - 1 fields, N frames, as denseflow has it; N - 1 and N - 1 where the last frame is alone
+                           in its clip, which then has no flow
 """
 
 from __future__ import annotations
@@ -51,13 +55,14 @@ class DenseflowReport:
     def lines(self) -> list[str]:
         reason = f", since {self.why_clips}" if self.why_clips else ""
         frames = f"{self.num_frames:,} frames" if self.num_frames else "no frames"
-        found = ", ".join(f"{name} with {count:,} lines" for name, count in self.lists.items()) or "no list"
+        found = ", ".join(f"{count:,} in {name}" for name, count in self.lists.items()) or "no list"
         lines = [
             f"{self.num_folders:,} folders in {self.root}, one a {self.per}{reason}",
             f"{self.num_fields:,} fields and {frames}, numbered from {self.start_index}; {found}",
         ]
         if self.num_without:
-            lines.append(f"{self.num_without:,} videos have no flow; `reelmill status` says why")
+            who = "1 video has" if self.num_without == 1 else f"{self.num_without:,} videos have"
+            lines.append(f"{who} no flow; `reelmill status` says why")
         if self.sizes_differ:
             lines.append("img_ pictures have the clips' size and flow_ pictures the flow's own")
         if self.lists:

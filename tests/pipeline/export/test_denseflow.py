@@ -15,12 +15,14 @@ import pytest
 
 from pipeline import receipts
 from pipeline.export.denseflow import export_denseflow
-from pipeline.flow import dequantise
+from pipeline.flow import TVL1Params, dequantise, tvl1
 from pipeline.flow.encode import decode_flow
+from pipeline.store import Store
 from schemas.config import Flow
 from schemas.errors import ReelmillError, UsageError
 
 ROOT = Path(__file__).resolve().parents[3]
+CRICKET = ROOT / "../shared/data/videos/ucf101/v_CricketShot_g04_c01.avi"
 
 
 def export(data, out: Path, **settings: Any):
@@ -174,6 +176,24 @@ def test_frames_in_mp4_are_decoded(made, tmp_path) -> None:
         assert np.abs(mp4.astype(int) - jpeg).mean() < 8
 
 
+def test_flow_k_of_a_real_video_is_the_motion_from_frame_k(made, tmp_path) -> None:
+    if not CRICKET.exists():
+        pytest.skip("the shared test videos are not here")
+    rows = [{"video_id": "cricket", "uri": str(CRICKET)}]
+    clips = {"frames": 6, "fps": 12.5, "short_side": 96, "windows": "uniform", "num_clips": 1}
+    export(made([None], rows=rows, clips=clips), tmp_path / "out")
+    folder = tmp_path / "out/cricket"
+    frames = [cv2.cvtColor(cv2.imread(str(folder / f"img_{k:05d}.jpg")), cv2.COLOR_BGR2GRAY) for k in range(6)]
+    error = np.zeros((5, 5))  # of the flow that frames i and i + 1 have, against what flow k says
+    for i in range(5):
+        own = tvl1(frames[i], frames[i + 1], params=TVL1Params(num_scales=2, num_warps=2), backend="opencv")
+        for k in range(5):
+            written = np.stack([gray(folder / f"flow_{axis}_{k:05d}.jpg") for axis in "xy"], -1)
+            error[i, k] = np.abs(dequantise(written, bound=20) - own).mean()
+    assert error.argmin(axis=1).tolist() == [0, 1, 2, 3, 4], error.round(3)
+    assert np.diag(error).mean() < 0.2
+
+
 # ---------------------------------------------------------------- the lists
 
 
@@ -193,7 +213,7 @@ def test_lists_by_split_with_any_number_of_labels(made, tmp_path) -> None:
     assert not (tmp_path / "out/val.txt").exists()
     assert report.lists == {"test.txt": 1, "train.txt": 2, "unsplit.txt": 1}
     assert (report.num_folders, report.num_without) == (4, 1)
-    assert "1 videos have no flow" in "\n".join(report.lines())
+    assert "1 video has no flow" in "\n".join(report.lines())
     for split in report.lists:
         for folder, total_frames, _ in read_list(tmp_path / "out" / split):
             for k in range(1, 1 + total_frames):
@@ -370,3 +390,14 @@ def test_damaged_members_name_the_sample(made, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(jpegs, "decode_frames", lambda members, encoding: np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(ReelmillError, match=r"clips-000000.tar .*sample v0@0-1000000: it holds 2 frames and not 5"):
         export(data, tmp_path / "out")
+
+
+def test_a_dataset_on_an_object_store(made, tmp_path, tree, s3_uri) -> None:
+    data = made([36, 25])
+    export(data, tmp_path / "from_disk")
+    remote = Store(s3_uri.format("export"))
+    root = Path(data.store.uri)
+    for path in (path for path in root.rglob("*") if path.is_file()):
+        remote.put(str(path.relative_to(root)), path.read_bytes())
+    export_denseflow(remote, data.plan, data.flow, out=str(tmp_path / "from_s3"))
+    assert tree(tmp_path / "from_s3") == tree(tmp_path / "from_disk")

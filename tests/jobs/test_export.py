@@ -1,0 +1,118 @@
+"""`reelmill export` as a user types it, on a dataset that is really made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.export import main, shown_progress
+from jobs.prepare import prepare
+from pipeline import receipts
+from pipeline.config import load_config
+from pipeline.stages import card_of, stage_module
+from pipeline.synth import SynthSpec, make_dataset
+from schemas.config import Limits
+from schemas.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+dataset: {out}
+source: {{kind: kinetics, csv: {made}/trimmed/kinetics.csv, videos: {made}/trimmed/videos}}
+clips:
+  small: {{frames: 8, fps: 8, resize: [32, 40]}}
+flow:
+  tvl1: {{clips: small, backend: opencv, params: {{num_scales: 2, num_warps: 2}}}}
+  fast: {{clips: small, backend: opencv, fps: 16, params: {{num_scales: 2, num_warps: 2}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips and flow of four synthetic videos of 2 s."""
+    folder = tmp_path_factory.mktemp("export")
+    report = make_dataset(folder / "made", SynthSpec(num_classes=2, videos_per_class=2, duration_s=2.0))
+    config = folder / "config.yaml"
+    text = CONFIG.format(out=folder / "out", made=folder / "made")
+    config.write_text(text.replace("trimmed/kinetics.csv", str(report.kinetics_csv)))
+    prepared = prepare(load_config(config))
+    for product in prepared.plan.products:
+        receipts.write_card(prepared.store, card_of(product, prepared.store))
+        stage = stage_module(product.kind).open_stage(product, prepared.store, Limits())
+        for unit in prepared.plan.units:
+            stage(unit)
+        stage.close()
+    return folder / "out"
+
+
+def export(dataset: Path, *words: str | Path, to: str = "denseflow", product: str = "flow/tvl1"):
+    command = [sys.executable, "-m", "jobs.cli", "export", dataset, "--to", to, "--product", product, *words]
+    return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_folder_a_video_and_lists(dataset, tmp_path) -> None:
+    out = tmp_path / "frames"
+    ended = export(dataset, "--out", out, "--start-index", "1")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"4 folders in {out}, one a video\n" in ended.stdout
+    assert "numbered from 1" in ended.stdout
+    assert "start_index=1" in ended.stdout
+    lines = [line.split() for path in sorted(out.glob("*.txt")) for line in path.read_text().splitlines()]
+    assert sorted(line[0] for line in lines) == sorted(path.name for path in out.iterdir() if path.is_dir())
+    for folder, count, label in lines:
+        assert label in ("0", "1")
+        assert len(list((out / folder).glob("flow_x_*.jpg"))) == int(count) == 15
+        assert len(list((out / folder).glob("img_*.jpg"))) == 16  # 8 a second
+        assert (out / folder / "flow_y_00001.jpg").exists()
+    again = export(dataset, "--out", out, "--start-index", "1")
+    assert (again.returncode, again.stdout) == (0, ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"to": "tfrecord"}, "--to tfrecord: there is no such target, only denseflow"),
+        ({"product": "flow/x"}, "has no such product, only clips/small, flow/fast, flow/tvl1"),
+        ({"product": "clips/small"}, "denseflow's folders hold flow; give one of flow/fast, flow/tvl1"),
+        ({"product": "flow/fast"}, "no stored frames go with the fields; export without them (--no-frames)"),
+        ({"start_index": 2}, "--start-index 2: give 0"),
+        ({"out": str(ROOT / "README.md")}, "README.md is a file; give a folder"),
+        ({"out": str(ROOT)}, "is not empty and holds no export"),
+    ],
+)
+def test_mistakes_are_one_sentence(dataset, tmp_path, settings, sentence) -> None:
+    words = {"to": "denseflow", "product": "flow/tvl1", "out": str(tmp_path / "out"), **settings}
+    with pytest.raises(UsageError) as error:
+        main(str(dataset), **words)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_as_a_user_sees_it(dataset, tmp_path) -> None:
+    ended = export(dataset, "--out", tmp_path / "out", "--start-index", "7")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == ("reelmill: --start-index 7: give 0, as denseflow counts, or 1, as mmaction2's readers do\n")
+
+
+def test_no_frames(dataset, tmp_path) -> None:
+    ended = export(dataset, "--out", tmp_path / "out", "--no-frames", "--per", "clip", product="flow/fast")
+    assert ended.returncode == 0, ended.stderr
+    assert "8 folders" in ended.stdout
+    assert "no frames" in ended.stdout
+    assert not list((tmp_path / "out").rglob("img_*"))
+
+
+def test_a_folder_that_is_no_dataset(tmp_path) -> None:
+    with pytest.raises(UsageError, match="not a dataset that `reelmill run` has made"):
+        main(str(tmp_path), to="denseflow", product="flow/tvl1", out=str(tmp_path / "out"))
+
+
+def test_progress_in_a_log(capsys, monkeypatch) -> None:
+    monkeypatch.setattr("jobs.export.PLAIN_LINE_EVERY_S", 0)
+    with shown_progress(1500) as progress:
+        progress(64)
+        progress(1000)
+    assert capsys.readouterr().err.splitlines() == ["64/1,500 videos exported", "1,064/1,500 videos exported"]
