@@ -5,10 +5,10 @@ whose last row and column belong to its neighbours (they compute the same bits),
 dual step on the rest from its own u. So u and p are read once and written once, 60 bytes a pixel, into the other half
 of ping-pong buffers.
 
-What limits it: a pixel's iteration is about 90 float operations, but 5 of them are divisions and 2 float64 square roots,
-all correctly rounded as OpenCV's are: about 350 instructions for sm_90. Against 60 bytes of traffic, arithmetic and
-memory come out near balance on a Hopper GPU (reckoned, not measured); so nothing is gained by several iterations a
-launch, which would recompute tile borders to save traffic, and a group need not fit the cache.
+What limits it: a pixel takes about 90 float operations, but 5 of them are divisions and 2 are float64 roots, all
+correctly rounded as OpenCV's are: about 350 instructions for sm_90. Against 60 bytes of traffic, arithmetic and memory
+come out near balance on a Hopper GPU (reckoned, not measured); so nothing is gained by several iterations a launch,
+which would recompute tile borders to save traffic, and a group need not fit the cache.
 
 The order of operations is that of opencv_contrib's tvl1flow.cpp, unfused: launch with `enable_fp_fusion=False`.
 """
