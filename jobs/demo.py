@@ -37,6 +37,8 @@ dataset: {out}/real
 source: {{kind: directory, videos: {videos}, labels: none}}
 clips:
   rgb16: {{frames: 16, fps: 5, stride_s: 3.2, resize: [128, 171]}}
+flow:
+  tvl1: {{clips: rgb16, fps: 25, bound: 20}}       # of the source frames: 80 fields where a clip has 16 frames
 features:
   c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: {layer}}}
 """
@@ -49,7 +51,7 @@ def main(
     out: Annotated[Path, typer.Option(help="where everything goes")] = Path("out/demo"),
     workers: Annotated[int | None, typer.Option(min=1, help="cores; default: all")] = None,
 ) -> None:
-    """Make videos, then index, clips, C3D features, an LSTM head and its evaluation; end with the results."""
+    """Make videos, then index, clips, TV-L1 flow, C3D features, an LSTM head and its evaluation; end with the results."""
     began_s = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     real = _real_videos()
@@ -96,6 +98,7 @@ def _closing(out: Path, seconds: float) -> None:
     console.print(f"  videos/preview.png                          the {CLASSES * VIDEOS_PER_CLASS} synthetic videos")
     console.print("  motion/clips/rgb16/_preview.png             clips as they were sampled; look at this one")
     console.print("  real/clips/rgb16/_preview.png               the same of the real videos")
+    console.print("  real/flow/tvl1/_preview.png                 their optical flow, in colour")
     console.print("  motion/clips/rgb16/clips-*.tar              WebDataset shards")
     console.print("  motion/features/c3d/part-*.parquet          features, with their seconds")
     console.print("  motion/heads/actions/                       checkpoints, metrics, predictions.csv, curves.png")
