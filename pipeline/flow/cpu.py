@@ -98,8 +98,8 @@ class _Workspace:
     def image(self, plane: int) -> np.ndarray:
         return image_of(self.grid, plane, self.height, self.width)
 
-    def solve(self, first: _Level, second: _Level, params: TVL1Params) -> None:
-        """All warps of one level."""
+    def solve(self, first: _Level, second: _Level, params: TVL1Params, *, keep_all: bool = False) -> bool:
+        """All warps of one level. False: begin again with `keep_all`, see `iterate`."""
         quads = second.filled_quads()
         limit = np.float32(params.epsilon * params.epsilon * (self.height * self.width))
         weights = (
@@ -115,9 +115,14 @@ class _Workspace:
                 if params.median_filtering > 1:
                     for plane in (U1, U2):
                         self._filter(plane, params.median_filtering)
-                error, small = iterate(self.grid, *size, params.inner_iterations, limit, error, *weights)
+                error, small, sure = iterate(
+                    self.grid, *size, params.inner_iterations, limit, error, keep_all, *weights
+                )
+                if not sure:
+                    return False
                 if small:
                     break
+        return True
 
     def _filter(self, plane: int, side: int) -> None:
         median_filter(self.grid, plane, NUM_PLANES, self.height, self.width, LEFT, side, self._median_rows)
@@ -130,7 +135,9 @@ def _solve_pair(
     coarser = None
     for level in reversed(range(len(first))):
         workspaces[level].reset(coarser, params)
-        workspaces[level].solve(first[level], second[level], params)
+        if not workspaces[level].solve(first[level], second[level], params):
+            workspaces[level].reset(coarser, params)
+            workspaces[level].solve(first[level], second[level], params, keep_all=True)
         coarser = workspaces[level]
     return np.stack([workspaces[0].image(plane) for plane in (U1, U2)], axis=-1)
 

@@ -11,13 +11,15 @@ agree everywhere or not quite anywhere. Three places have their own arithmetic:
 - Two divisions by one number. For one component of the flow they are multiplications by the reciprocal, each followed
   by its exact remainder (Markstein 1990), which rounds correctly; the divider does those of the other component.
 - Σ|Δu|², which stops the iterations. OpenCV adds up floats one after the other, so its sum has an error of its own.
-  Here the sum is exact to 2⁻¹⁸, and it decides unless it is closer to the limit than that error can be; then the terms
+  Here the sum is more exact, and it decides unless it is closer to the limit than that error can be; then the terms
   are added one after the other as well.
 
 The order of the work keeps a core busy. The dual update waits for a square root, then for a division; so its three
 steps run for three neighbouring vectors at once, the last step of one beside the first step of the next but one. And it
 runs two rows behind the primal update, in the same loop: neither then needs what the other has only just written.
 """
+
+import math
 
 import numpy as np
 from numba import njit
@@ -49,7 +51,6 @@ _FLAT = 2.0**-23  # |∇I|² up to which OpenCV leaves the flow to the smoothnes
 _TINY_LENGTH = 1e-18  # added to hypot before a division: no 0 / 0 where u is constant, no change anywhere else
 _DOUBT = 2.0**-20  # relative error of the step from the square root to hypot, with room to spare
 _ROUNDING = 2.0**-24  # relative error of one float32 operation, at most
-_OWN_ROUNDING = 2.0**-18  # of the sum of |Δu|² as it is computed here
 _KEEP_BELOW = 8  # times the limit: from there on |Δu|² is kept per pixel, in case it must be added up in order
 
 
@@ -95,7 +96,7 @@ def _primal(at, pitch, row, x, lambda_theta, theta, first, keep):
 
 @njit(inline="always")
 def _end_primal_row(at, pitch, row, width, errors, last_error):
-    """The row's Σ|Δu|² as float64, exact to 2⁻¹⁸; `last_error` is of the vector that holds the last pixel."""
+    """The row's Σ|Δu|² as float64; `last_error` is of the vector that holds the last pixel."""
     # the forward difference of the last column is 0: its right neighbour is its equal
     copy_left_neighbour(at, (row + U1) * pitch + LEFT + width)
     copy_left_neighbour(at, (row + U2) * pitch + LEFT + width)
@@ -250,7 +251,9 @@ def _iterate_once(at, pitch, height, width, lambda_theta, theta, taut, keep):
         partial_sums += error * width
     _dual_row(at, pitch, height - 2, height - 1, width, taut)
     _dual_row(at, pitch, height - 1, height - 1, width, taut)
-    return error, 1.01 * _ROUNDING * partial_sums + _OWN_ROUNDING * error
+    largest = math.exp(_ROUNDING * height * width)  # what rounding may make of partial sums, at most
+    own_roundings = width // LANES + 5  # a lane's sum over the row, then the sum of the lanes
+    return error, _ROUNDING * (largest * partial_sums + own_roundings * error)
 
 
 @njit
@@ -264,20 +267,24 @@ def _sum_in_order(grid, height, width):
 
 
 @kernel
-def iterate(grid, height, width, max_iterations, limit, last_error, lambda_theta, theta, taut):
+def iterate(grid, height, width, max_iterations, limit, last_error, keep_all, lambda_theta, theta, taut):
     """Refine the flow of `grid` until Σ|Δu|² ≤ limit, at most `max_iterations` times.
 
     limit: float32, ε²·area. last_error: Σ|Δu|² of the iteration before, or a negative number if there is none in this
-    warp. lambda_theta, theta, taut (τ/θ): float32. Returns the last Σ|Δu|² and whether it is within the limit.
+    warp. keep_all: keep |Δu|² in every iteration. lambda_theta, theta, taut (τ/θ): float32.
+    Returns the last Σ|Δu|², whether it is within the limit, and whether that is sure: it isn't where Σ|Δu|² fell from
+    so far above the limit to so near it that the terms were not kept; the caller then starts again with `keep_all`.
     """
     lambda_thetas, thetas, tauts = splat(lambda_theta), splat(theta), splat(taut)
     error = last_error
     for _ in range(max_iterations):
-        keep = error < _KEEP_BELOW * limit
+        keep = keep_all or error < _KEEP_BELOW * limit
         error, doubt = _iterate_once(grid.ctypes.data, grid.shape[1], height, width, lambda_thetas, thetas, tauts, keep)
         small = error <= limit
-        if keep and abs(error - limit) <= doubt:
+        if abs(error - limit) <= doubt:
+            if not keep:
+                return error, False, False
             small = _sum_in_order(grid, height, width) <= limit
         if small:
-            return error, True
-    return error, False
+            return error, True, True
+    return error, False, True
