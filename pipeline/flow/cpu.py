@@ -55,7 +55,7 @@ class _Level:
 def _pyramid(frame: np.ndarray, params: TVL1Params) -> list[_Level]:
     """Finest level first. `cv2.resize` is what OpenCV's own pyramid calls, so its arithmetic needs no copy."""
     levels: list[_Level] = []
-    image: np.ndarray = frame.astype(np.float32)
+    image: np.ndarray = frame.astype(np.float32, order="C")  # for other orders numba would compile again
     for height, width in level_sizes(frame.shape[0], frame.shape[1], params):
         if levels:
             step = params.scale_step  # by factor: with a size, OpenCV would sample by the ratio of the rounded sizes

@@ -25,7 +25,7 @@ def flow_pairs(prev: np.ndarray, following: np.ndarray, *, params: TVL1Params, t
     try:
         for i in range(len(prev)):
             # a new object for each pair: a used one keeps the fewer scales of a smaller image
-            out[i] = _algorithm(params).calc(_as_opencv_takes(prev[i]), _as_opencv_takes(following[i]), None)
+            out[i] = _algorithm(params).calc(*_as_opencv_takes(prev[i], following[i]), None)
     finally:
         cv2.setNumThreads(before)
     return out
@@ -36,12 +36,12 @@ def flow_sequence(frames: np.ndarray, *, params: TVL1Params, threads: int) -> np
     return flow_pairs(frames[:-1], frames[1:], params=params, threads=threads)
 
 
-def _as_opencv_takes(frame: np.ndarray) -> np.ndarray:
-    """uint8, or float32 in 0–1, which OpenCV multiplies by 255 again: the last bit of such a frame may change."""
-    if frame.dtype == np.uint8:
-        return np.ascontiguousarray(frame)
-    whole = frame.astype(np.uint8)
-    return whole if np.array_equal(whole, frame) else np.ascontiguousarray(frame / np.float32(255))
+def _as_opencv_takes(*pair: np.ndarray) -> list[np.ndarray]:
+    """Both uint8, or both float32 in 0–1, which OpenCV multiplies by 255 again: the last bit of a value may change."""
+    whole = [np.ascontiguousarray(frame, np.uint8) for frame in pair]
+    if all(np.array_equal(*frames) for frames in zip(whole, pair, strict=True)):
+        return whole
+    return [np.ascontiguousarray(frame / np.float32(255)) for frame in pair]
 
 
 def _algorithm(params: TVL1Params):  # type: ignore[no-untyped-def]

@@ -47,6 +47,7 @@ class TVL1Params:
 
 
 MIN_SIDE_PX = 16  # OpenCV's pyramid ends before a side gets shorter
+MAX_SIDE_PX = 32766  # OpenCV's remap takes no more; and the cpu backend's 32-bit indices reach as far as that
 
 
 def level_sizes(height: int, width: int, params: TVL1Params) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
-from pipeline.flow.params import MIN_SIDE_PX, TVL1Params
+from pipeline.flow.params import MAX_SIDE_PX, MIN_SIDE_PX, TVL1Params
 from schemas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def tvl1(prev: Any, next: Any, *, params: TVL1Params = _DEFAULTS, backend: Backe
     first, second = (_checked(name, frames, (2, 3)) for name, frames in pair.items())
     if first.shape != second.shape:
         raise UsageError(f"TV-L1: the frames differ in size: prev is {first.shape}, next is {second.shape}")
+    _refuse_unit_range({"prev": first, "next": second})
     single = first.ndim == 2
     if single:
         first, second = first[None], second[None]
@@ -72,6 +73,7 @@ def tvl1_sequence(frames: Any, *, params: TVL1Params = _DEFAULTS, backend: Backe
     checked = _checked("frames", frames, (3,))
     if len(checked) < 2:
         raise UsageError(f"TV-L1: a sequence needs two frames or more, this one has {len(checked)}")
+    _refuse_unit_range({"frames": checked})
     return _backend(backend, params).flow_sequence(checked, params=params, threads=_threads(threads))
 
 
@@ -119,8 +121,8 @@ def _checked(name: str, frames: Any, ndims: tuple[int, ...]) -> np.ndarray:
     if frames.ndim not in ndims:
         shapes = " or ".join({2: "(H, W)", 3: "(N, H, W)"}[ndim] for ndim in ndims)
         raise UsageError(f"TV-L1: {name} must be gray frames of shape {shapes}, not {frames.shape}")
-    if min(frames.shape[-2:]) < MIN_SIDE_PX:
-        raise UsageError(f"TV-L1: {name} must be {MIN_SIDE_PX} px a side or more, not {frames.shape[-2:]}")
+    if min(frames.shape[-2:]) < MIN_SIDE_PX or max(frames.shape[-2:]) > MAX_SIDE_PX:
+        raise UsageError(f"TV-L1: {name} must be {MIN_SIDE_PX} to {MAX_SIDE_PX} px a side, not {frames.shape[-2:]}")
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype.kind != "f":
@@ -130,9 +132,15 @@ def _checked(name: str, frames: Any, ndims: tuple[int, ...]) -> np.ndarray:
     low, high = (frames.min(), frames.max()) if frames.size else (0, 0)
     if low < 0 or high > 255:
         raise UsageError(f"TV-L1: {name} of floats must lie in 0–255, these reach from {low:g} to {high:g}")
-    if 0 < high <= 1:
-        raise UsageError(f"TV-L1: {name} of floats must lie in 0–255; these end at {high:g}: multiply them by 255")
     return frames.astype(np.float32)
+
+
+def _refuse_unit_range(named: dict[str, np.ndarray]) -> None:
+    """Floats that all lie in 0–1 are taken for such; a frame that is nearly black beside one that isn't is not."""
+    high = max((frames.max() for frames in named.values() if frames.dtype.kind == "f" and frames.size), default=0)
+    if 0 < high <= 1:
+        names = " and ".join(named)
+        raise UsageError(f"TV-L1: {names} of floats must lie in 0–255; these end at {high:g}: multiply them by 255")
 
 
 def _one_dtype(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
