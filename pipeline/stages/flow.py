@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,13 +123,17 @@ class _Videos:
 
         def fill() -> Outcome:
             clips = self._decoder.clips(row, self._frames, grid=self._sampler.grid)
-            return spool.fill(self._sampler.samples(row.video_id, clips, expected=self._clips.ids[row.video_id]))
+            expected = self._clips.ids[row.video_id]
+            return spool.fill(self._sampler.samples(row.video_id, clips, expected=expected, lost=of_clips.reason))
 
         try:
             outcome = try_twice(fill)
         except VideoError as error:
             spool.clear()
             return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
+        if of_clips.status == "partial" and not outcome.reason:  # what the clips have lost is missing here, too
+            message = f"{self._clips.source}: {of_clips.message}"
+            outcome = replace(outcome, partial=True, reason="upstream", message=message)
         return _ledger_row(row, outcome, num_samples=spool.num_messages, num_short=self._sampler.num_short)
 
 
@@ -142,10 +147,10 @@ def _ledger_row(row: VideoRow, outcome: Outcome, *, num_samples: int, num_short:
     return LedgerRow(row.video_id, row.uri, "failed", reason, message)
 
 
-def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, list[str]]:
-    """video_id -> the ids of its clips, in order, from the index of the clips."""
+def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, set[str]]:
+    """video_id -> the ids of its clips, from the index of the clips."""
     path = f"{source}/_index/{unit.index:06d}.parquet"
-    found: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, set[str]] = defaultdict(set)
     try:
         with store.open(path) as file:
             rows = pq.read_table(file, columns=["video_id", "clip_id"])
@@ -155,7 +160,7 @@ def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, list[str]]:
             f"{receipts.receipt_path(source, unit.index)} and run again, so that it is made anew"
         ) from None
     for video_id, clip_id in zip(rows["video_id"].to_pylist(), rows["clip_id"].to_pylist(), strict=True):
-        found[video_id].append(clip_id)
+        found[video_id].add(clip_id)
     return found
 
 

@@ -7,7 +7,7 @@ later clip of the video can hold it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -23,6 +23,8 @@ from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import MIN_FLOW_SIDE_PX, Clips, Flow
 
 FLOW_BYTES = 128 << 20  # float32 fields that are held before they are stored; always one at least
+
+NO_DAMAGE = {"", "segments_outside"}  # reasons of a video's outcome for which windows do not come and go
 
 Solve = Callable[[np.ndarray], np.ndarray]  # (T,H,W) uint8 gray -> (T-1,H,W,2) float32 px
 Pair = tuple[float, float]  # source timestamps, in seconds, of the two frames of a field
@@ -59,29 +61,45 @@ class FlowSampler:
         self._stills: dict[tuple[int, int], StoredField] = {}  # the zero field of the last size
 
     def samples(
-        self, video_id: str, clips: Generator[EncodedClip, None, Outcome], *, expected: Sequence[str]
+        self,
+        video_id: str,
+        clips: Generator[EncodedClip, None, Outcome],
+        *,
+        expected: Collection[str],
+        lost: str = "",
     ) -> Generator[FlowSample, None, Outcome]:
         """The samples of one video, in order; returns what `clips` returns.
 
-        `expected` are the ids that its clips must have. Raises VideoError as `clips` does, "clips_differ" where the ids
-        differ, and "too_small" for frames that TV-L1 does not take.
+        `expected` are the ids of its clips, `lost` is the reason for which something of the video was lost when they
+        were made. Raises VideoError as `clips` does, "too_small" for frames that TV-L1 does not take, and at the end
+        "clips_differ" where the ids differ and the video is not damaged. Where it is, a window may be a clip or not by
+        which frames were looked at: one that is no clip, or has no frame here, gives no sample.
         """
-        self.num_short = 0
+        self.num_short = num_found = num_others = 0
         self._known = {}
-        due = iter(expected)
         with closing(clips):
             while True:
                 try:
                     clip = next(clips)
                 except StopIteration as stop:
-                    _check_id(None, next(due, None))
-                    return cast(Outcome, stop.value)
-                _check_id(clip.clip_id, next(due, None))
+                    outcome = cast(Outcome, stop.value)
+                    break
+                if clip.clip_id not in expected:
+                    num_others += 1
+                    continue
+                num_found += 1
                 _check_size(clip.height_px, clip.width_px)
                 if len(clip.frame_pts_s) < 2:
                     self.num_short += 1
                 else:
                     yield self._sample(video_id, clip)
+        if (num_others or num_found < len(expected)) and not {lost, outcome.reason} - NO_DAMAGE:
+            raise VideoError(
+                "clips_differ",
+                "its windows are not those of the clips any more: the file changed after they were made; run "
+                "`reelmill index`, then the same command again",
+            )
+        return outcome
 
     def _sample(self, video_id: str, clip: EncodedClip) -> FlowSample:
         pairs = [(clip.frame_pts_s[a], clip.frame_pts_s[b]) for a, b in self._places(len(clip.frame_pts_s))]
@@ -152,15 +170,6 @@ def _runs(missing: Sequence[bool], most: int) -> Iterator[tuple[int, int]]:
         if is_missing:
             for start in range(run[0], run[-1] + 1, most):
                 yield start, min(start + most, run[-1] + 1)
-
-
-def _check_id(clip_id: str | None, expected: str | None) -> None:
-    if clip_id != expected:
-        raise VideoError(
-            "clips_differ",
-            "its windows are not those of the clips any more: the file changed after they were made; run "
-            "`reelmill index`, then the same command again",
-        )
 
 
 def _check_size(height: int, width: int) -> None:

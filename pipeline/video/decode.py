@@ -88,7 +88,9 @@ def sample_video(
     at most where damage makes the decoder start again), and must not keep the frame. `progress` gets a count that grows
     with every packet read and every frame decoded, so a count that stands still means a decoder that does too. A video
     may give no clip at all under tail: drop. With `grid` the windows are those of the clips, but the frames are those
-    on display at the grid's times, without what the tail policy adds. Raises VideoError where nothing can be used.
+    on display at the grid's times, without what the tail policy adds. Where a video is damaged, the caller knows which
+    of the windows are clips: that may hang on frames that the grid does not touch, so with `grid` tail: drop leaves out
+    none for damage. Raises VideoError where nothing can be used.
     """
     work = Work(progress)
     timeline = scan(source, progress=work.scanned)
@@ -194,7 +196,6 @@ class _Open(Generic[T]):
 
     window: Window
     bounds: list[int]  # ticks
-    needs: int  # ticks: the same of the clip's own last real grid time; a video that ends before it cuts the clip
     ticks: list[int] = field(default_factory=list)
     frames: list[T] = field(default_factory=list)
 
@@ -254,11 +255,11 @@ class _Clipper(Generic[T]):
         assert self._shown is not None  # whoever feeds raises when there is no frame
         yield from self._take(self._shown, before=end)
         self.end_s = end * self._time_base
-        num_cut = sum(clip.needs >= end for clip in self._open)
+        num_cut = sum(not clip.is_full for clip in self._open)
         self.num_lost = num_cut + (self._upcoming is not None) + sum(1 for _ in self._coming)
         while self._open:
             clip = self._open.popleft()
-            if self._spec.tail != "drop" or clip.needs < end:
+            if clip.is_full or self._spec.tail != "drop" or self._grid is not None:
                 yield self._clip(clip)
         self._upcoming = None
 
@@ -279,11 +280,7 @@ class _Clipper(Generic[T]):
 
     def _open_next(self) -> _Open[T] | None:
         window = next(self._coming, None)
-        if window is None:
-            return None
-        bounds = self.bounds(window)
-        needs = bounds if self._grid is None else grid_ticks(window, self._spec, self._time_base)
-        return _Open(window, bounds, needs[-1])
+        return None if window is None else _Open(window, self.bounds(window))
 
     def _clip(self, clip: _Open[T]) -> SampledClip[T]:
         num_frames = len(clip.frames)

@@ -312,6 +312,25 @@ def test_a_video_that_is_another_one_now(dataset, tmp_path) -> None:
         assert {row["video_id"] for row in data.index()} == {"1-b"}
 
 
+def test_damage_that_only_the_clips_have_met(dataset, tmp_path) -> None:
+    """The last clip is left out for its last frame, which flow at fewer frames a second never looks at."""
+    video = write_video(tmp_path / "a.mp4", num_frames=50)
+    with av.open(str(video)) as container:
+        last = max((p for p in container.demux(video=0) if p.size), key=lambda packet: packet.pts)
+        at, size = last.pos, last.size
+    data = bytearray(video.read_bytes())
+    data[at + 4 : at + size] = b"\xff" * (size - 4)
+    video.write_bytes(data)
+    data = dataset([video], {"fps": 5}, clips={"frames": 25, "fps": 25, "tail": "drop"})
+    data.make()
+    (of_clips,) = receipts.read_ledger(data.store, "clips/c", 0)
+    (row,) = data.ledger()
+    assert (of_clips.status, of_clips.reason, of_clips.num_items) == ("partial", "decode_errors", 1)
+    assert (row.status, row.reason, row.num_items) == ("partial", "upstream", 1)
+    assert row.message == f"clips/c: {of_clips.message}"
+    assert [(r["start_s"], r["num_real_fields"]) for r in data.index()] == [(0.0, 5)]
+
+
 def test_a_unit_without_one_clip_is_still_complete(dataset, tmp_path) -> None:
     data = dataset([tmp_path / "gone.mp4"])
     (receipt,) = data.make()

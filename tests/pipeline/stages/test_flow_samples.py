@@ -192,6 +192,32 @@ def test_other_clips_than_expected(expected) -> None:
     assert closed, "a decoder that is left half-way blocks the next video"
 
 
+@pytest.mark.parametrize(
+    ("lost", "reason"), [("decode_errors", ""), ("", "decode_errors"), ("segments_outside", "truncated")]
+)
+def test_damage_may_make_windows_come_and_go(lost, reason) -> None:
+    """Other frames were looked at for the clips, so other windows may have been cut by the damage."""
+    sampler = FlowSampler(FLOW, Clips(frames=4, fps=4), solve=Solver())
+
+    def given() -> Generator[EncodedClip, None, Outcome]:
+        yield clip([1, 2, 3, 4, 5])
+        yield clip([6, 7, 8], start_s=1)
+        return Outcome(0, 0, bool(reason), reason, "")
+
+    samples = list(sampler.samples("v", given(), expected={"v@0.0", "v@2"}, lost=lost))
+    assert [sample.index_row["clip_id"] for sample in samples] == ["v@0.0"]
+
+
+def test_segments_outside_the_video_are_no_damage() -> None:
+    def given() -> Generator[EncodedClip, None, Outcome]:
+        yield clip([1, 2, 3, 4, 5])
+        return Outcome(0, 0, True, "segments_outside", "")
+
+    sampler = FlowSampler(FLOW, Clips(frames=4, fps=4), solve=Solver())
+    with pytest.raises(VideoError, match="the file changed"):
+        list(sampler.samples("v", given(), expected={"v@0.0", "v@2"}, lost="segments_outside"))
+
+
 def test_frames_too_small_for_tvl1() -> None:
     with pytest.raises(VideoError, match="12 x 40") as error:
         made([clip([1, 2], size=(12, 40))], Solver())

@@ -372,12 +372,22 @@ def test_a_closing_frame_beyond_the_end_costs_no_clip(make_video) -> None:
 
 
 @pytest.mark.parametrize("tail", ["pad", "drop"])
-def test_damage_costs_another_grid_the_same_clips(make_video, tail: str) -> None:
+def test_on_another_grid_damage_costs_no_window_that_has_begun(make_video, tail: str) -> None:
+    """Whether drop leaves a clip out for damage may hang on frames that another grid never looks at."""
     path = make_video("a.mp4", num_frames=50, gop=10, mux={"movflags": "faststart"}, b_frames=0)
     video = damaged(path, 0.5, 10**6)
-    spec = Clips(frames=5, fps=25, tail=tail)
-    clips, outcome = sampled(video, spec)
-    other, same = sampled(video, spec, grid=Grid(25, 6))
+    clips, outcome = sampled(video, Clips(frames=5, fps=25, tail=tail))
+    padded, _ = sampled(video, Clips(frames=5, fps=25))
+    other, same = sampled(video, Clips(frames=5, fps=25, tail=tail), grid=Grid(25, 6))
     assert outcome.partial
-    assert [clip.clip_id for clip in other] == [clip.clip_id for clip in clips]
-    assert (same.reason, same.message) == (outcome.reason, outcome.message)
+    assert len(padded) - len(clips) == (tail == "drop")
+    assert [clip.clip_id for clip in other] == [clip.clip_id for clip in padded]
+    assert (same.partial, same.reason) == (True, outcome.reason)
+
+
+def test_a_short_clip_that_is_whole_before_the_damage_is_not_counted_as_short(make_video) -> None:
+    path = make_video("a.mp4", num_frames=50, gop=10, mux={"movflags": "faststart"}, b_frames=0)
+    row = a_row(segments=((0.0, 2.0, 0), (0.2, 0.4, 0)))
+    clips, outcome = sampled(damaged(path, 0.5, 10**6), Clips(frames=10, fps=5, windows="segment"), row)
+    assert [clip.num_real_frames < 10 for clip in clips] == [True, True]
+    assert "and 1 clips at the end are short or missing" in outcome.message
