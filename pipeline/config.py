@@ -52,7 +52,7 @@ def _sentence(problem: Any, root: yaml.Node, name: str) -> str:
     """One pydantic problem as `file:line: place: what is wrong`."""
     location: Place = problem["loc"]
     if not location and problem["type"] == "value_error":  # a mistake between sections names its place itself
-        location = tuple(str(problem["ctx"]["error"]).partition(":")[0].split("."))
+        location = _place_named(str(problem["ctx"]["error"]).partition(": ")[0], root)
     place, line = _locate(location, root)
     where = f"{name}:{line}: {'.'.join(str(part) for part in place)}".rstrip(": ")
     kind, value = problem["type"], problem.get("input")
@@ -69,6 +69,16 @@ def _sentence(problem: Any, root: yaml.Node, name: str) -> str:
         message = str(problem["ctx"]["error"])
         return f"{where}: {message.removeprefix('.'.join(map(str, location)) + ': ')}"
     return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
+
+
+def _place_named(text: str, node: yaml.Node) -> Place:
+    """The place that `text` names, keys joined by dots; a key of the file may hold dots itself."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if text == key.value:
+            return (text,)
+        if text.startswith(f"{key.value}.") and (rest := _place_named(text[len(key.value) + 1 :], value)):
+            return (key.value, *rest)
+    return tuple(text.split("."))
 
 
 def _locate(location: Place, root: yaml.Node) -> tuple[Place, int]:

@@ -155,7 +155,7 @@ class Flow(Section):
     # Frames are brought to this size before flow. Default: the clips' size; a resize or short_side of its own leaves
     # out the clips' crop, a crop of its own is cut from the clips' size.
     resize: tuple[int, int] | None = None
-    short_side: int | None = None
+    short_side: int | None = Field(default=None, ge=MIN_FLOW_SIDE_PX)
     crop: tuple[int, int] | None = None
     filter: Literal["bilinear", "area"] | None = None
     params: TVL1 = TVL1()
@@ -190,8 +190,7 @@ class Flow(Section):
         try:
             frames = self.sampling(clips)
         except ValidationError as error:
-            context = error.errors()[0].get("ctx", {})
-            return f": {context.get('error', error.errors()[0]['msg'])}"
+            return f": {error.errors()[0]['ctx']['error']}"  # of Clips._consistent: each value is sound by itself
         size = frames.crop or frames.resize or (frames.short_side and (frames.short_side,))
         if size and min(size) < MIN_FLOW_SIDE_PX:
             return (
@@ -207,6 +206,8 @@ class Flow(Section):
             )
         if self.num_fields(clips) < 1:
             return ".fields: clips of one frame have no field between two frames; set fields: T, or take longer clips"
+        if self.params.gamma and self.backend == "cuda":
+            return ".params.gamma: the cuda backend has no illumination term; set gamma: 0, or take backend: cpu"
         return None
 
     def _num_frames(self, clips: Clips) -> Fraction:

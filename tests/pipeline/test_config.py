@@ -42,6 +42,7 @@ def test_a_good_config() -> None:
         ("frames: 16", "frames: 16, frames: 3", "c.yaml:4: frames: this key stands here twice"),
         ("stride_s: 3.2", "windows: uniform", "c.yaml:4: clips.rgb16: windows: uniform needs num_clips"),
         ("rgb16: {", "rgb 16: {", "c.yaml:4: clips.rgb 16: a name has letters, digits, _ and - only"),
+        ("rgb16: {", "rgb.16: {", "c.yaml:4: clips.rgb.16: a name has letters, digits, _ and - only"),
         ("dataset: out/demo", "dataset: [", "c.yaml:"),
         ("dataset: out/demo", "budget: {failed: lots}", "c.yaml:1: budget.failed: write a count of rows or a share"),
     ],
@@ -95,8 +96,15 @@ def test_a_flow_section() -> None:
         ("encoding: jpeg", "encoding: mp4", "c.yaml:6: flow.tvl1.encoding: input should be 'jpeg', 'png' or 'npy'"),
         ("bound: 20", "fps: 6", "c.yaml:6: flow.tvl1.fps: clips of 3.2 s hold 19.2 frames at 6 fps, which is no whole"),
         ("bound: 20", "resize: [8, 8]", "c.yaml:6: flow.tvl1: its frames would be 8 x 8 px, and TV-L1 takes 16"),
+        ("bound: 20", "short_side: 4", "c.yaml:6: flow.tvl1.short_side: input should be greater than or equal to 16"),
+        (
+            "bound: 20",
+            "backend: cuda, params: {gamma: 0.1}",
+            "c.yaml:6: flow.tvl1.params.gamma: the cuda backend has no illumination term; set gamma: 0, or take",
+        ),
         ("bound: 20", "params: {tau: 0}", "c.yaml:6: flow.tvl1.params.tau: input should be greater than 0, got 0"),
         ("clips: rgb16, bound: 20, ", "", "c.yaml:6: flow.tvl1.clips: this key is required"),
+        ("  tvl1:", "  tvl.1:", "c.yaml:6: flow.tvl.1: a name has letters, digits, _ and - only"),
         ("  tvl1:", "  tvl 1:", "c.yaml:6: flow.tvl 1: a name has letters, digits, _ and - only"),
         (
             "from: clips/rgb16",
