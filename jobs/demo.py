@@ -51,7 +51,7 @@ def main(
     out: Annotated[Path, typer.Option(help="where everything goes")] = Path("out/demo"),
     workers: Annotated[int | None, typer.Option(min=1, help="cores; default: all")] = None,
 ) -> None:
-    """Make videos, then index, clips, TV-L1 flow, C3D features, an LSTM head and its evaluation; end with the results."""
+    """Make videos, then index, clips, flow, C3D features, an LSTM head and its evaluation; end with the results."""
     began_s = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     real = _real_videos()
