@@ -82,10 +82,15 @@ def read_ledger(store: Store, product: str, unit: int) -> list[LedgerRow]:
         with store.open(path) as file:
             return [LedgerRow(**row) for row in pq.read_table(file).to_pylist()]
     except (OSError, pa.ArrowInvalid) as error:
-        raise ReelmillError(
-            f"{path} is missing or damaged ({error}), though its receipt stands: delete "
-            f"{receipt_path(product, unit)} and run again, so that the unit is made anew"
-        ) from None
+        raise unreadable(path, product, unit, error) from None
+
+
+def unreadable(path: str, product: str, unit: int, error: Exception) -> ReelmillError:
+    """What to raise where a file of a unit whose receipt stands can't be read."""
+    return ReelmillError(
+        f"{path} is missing or damaged ({' '.join(str(error).split())}), though its receipt stands: delete "
+        f"{receipt_path(product, unit)} and run again, so that the unit is made anew"
+    )
 
 
 def retract(store: Store, product: str, unit: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from math import fsum, sqrt
+from typing import cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import receipts
@@ -117,20 +118,29 @@ def flow_losses(store: Store, states: Sequence[ProductState]) -> dict[str, FlowL
 def _flow_loss(store: Store, state: ProductState) -> FlowLoss | None:
     filled = [unit for unit, receipt in sorted(state.standing.items()) if receipt.items]
     count = min(len(filled), UNITS_LOOKED_AT)
-    rows: list[dict[str, float]] = []
-    for i in range(count):
-        path = f"{state.path}/_index/{filled[i * len(filled) // count]:06d}.parquet"
-        with suppress(FileNotFoundError), store.open(path) as file:  # a run may be making it anew right now
-            rows += pq.read_table(file, columns=LOSS_COLUMNS).to_pylist()
+    units = [_losses_of(store, state.path, filled[i * len(filled) // count]) for i in range(count)]
+    rows = [row for unit in units for row in unit]
     if not rows:
         return None
     settings = receipts.read_card(store, state.path).settings
     num_fields = fsum(row["num_real_fields"] for row in rows)
     return FlowLoss(
-        num_units=count,
+        num_units=sum(map(bool, units)),
         bound_px=settings["bound"],
         is_quantised=settings["encoding"] != "npy",
         saturated=fsum(row["num_real_fields"] * row["saturated"] for row in rows) / num_fields,
         rmse_px=sqrt(fsum(row["num_real_fields"] * row["rmse_px"] ** 2 for row in rows) / num_fields),
         max_abs_px=max(row["max_abs_px"] for row in rows),
     )
+
+
+def _losses_of(store: Store, product: str, unit: int) -> list[dict[str, float]]:
+    """The losses of each clip of a unit; none where it is gone. Raises ReelmillError where its index is damaged."""
+    path = f"{product}/_index/{unit:06d}.parquet"
+    try:
+        with store.open(path) as file:
+            return cast(list[dict[str, float]], pq.read_table(file, columns=LOSS_COLUMNS).to_pylist())
+    except FileNotFoundError:
+        return []  # a run may be making it anew right now
+    except (OSError, pa.ArrowInvalid) as error:
+        raise receipts.unreadable(path, product, unit, error) from None

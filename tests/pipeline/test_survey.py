@@ -5,6 +5,7 @@ from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
 from pipeline.survey import ProductState, failed_rows, flow_losses, survey, survey_product
+from schemas.errors import ReelmillError
 from schemas.ledger import LedgerRow
 from schemas.receipt import Card
 
@@ -93,6 +94,22 @@ def test_a_large_product_is_looked_at_in_places(tmp_path) -> None:
     (loss,) = flow_losses(store, [state]).values()
     assert (loss.num_units, loss.is_quantised) == (64, False)
     assert loss.max_abs_px > 120
+
+
+def test_an_index_that_is_gone_is_passed_over_and_a_damaged_one_is_named(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    state = flow_product(store, [[of_clip(1, 0, 0, 5)], [of_clip(1, 0, 0, 9)]])
+    path = tmp_path / "flow/f/_index/000001.parquet"
+    whole = path.read_bytes()
+    path.unlink()
+    (loss,) = flow_losses(store, [state]).values()
+    assert (loss.num_units, loss.max_abs_px) == (1, 5)
+    for damaged in (whole[:100], whole[:4] + bytes(len(whole) - 100) + whole[-96:]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ReelmillError, match=r"000001.parquet is missing or damaged .*_receipts/000001.json and run again"
+        ):
+            flow_losses(store, [state])
 
 
 def test_no_flow_no_loss(store, tmp_path) -> None:
