@@ -155,10 +155,7 @@ def _clip_ids(store: Store, source: str, unit: Unit) -> dict[str, set[str]]:
         with store.open(path) as file:
             rows = pq.read_table(file, columns=["video_id", "clip_id"])
     except (OSError, pa.ArrowInvalid) as error:
-        raise ReelmillError(
-            f"{path} is missing or damaged ({error}), though its receipt stands: delete "
-            f"{receipts.receipt_path(source, unit.index)} and run again, so that it is made anew"
-        ) from None
+        raise receipts.unreadable(path, source, unit.index, error) from None
     for video_id, clip_id in zip(rows["video_id"].to_pylist(), rows["clip_id"].to_pylist(), strict=True):
         found[video_id].add(clip_id)
     return found
@@ -182,10 +179,11 @@ def _backend_of(product: Product, flow: Flow, store: Store) -> Backend:
     if card.fingerprint != product.fingerprint:
         raise ReelmillError(f"{product.path}: its card is of other settings; run the whole config again")
     used: Backend = card.details["backend"]["used"]
-    begun = f"{product.path} was begun with backend cuda"
+    begun = f"{product.path} was begun with backend {used}"
     if used == "cuda" and flow.backend in ("cpu", "opencv"):
         raise ReelmillError(f"{begun}: go on with backend: auto or cuda, or delete its folder to make it whole anew")
     try:
         return resolve(used if flow.backend == "auto" else flow.backend)
     except UsageError as error:
-        raise ReelmillError(f"{begun} ({error}); go on where there is a GPU, or delete its folder") from None
+        where = "go on where there is a GPU, or delete its folder" if used == "cuda" else "go on with backend: cpu"
+        raise ReelmillError(f"{begun} ({error}); {where}") from None

@@ -428,6 +428,15 @@ def test_flow_begun_on_a_gpu_is_not_gone_on_with_elsewhere(dataset, tmp_path) ->
         flow.open_stage(data.product, data.store, Limits())
 
 
+def test_a_backend_that_is_missing_here_is_named(dataset, tmp_path, monkeypatch) -> None:
+    data = dataset([tmp_path / "a.mp4"])
+    data.make_clips()
+    receipts.write_card(data.store, card_of(data.product, data.store))
+    monkeypatch.setattr("pipeline.flow.opencv.unavailable", lambda: "there is no cv2.optflow here")
+    with pytest.raises(ReelmillError, match=r"backend opencv .*no cv2.optflow here\); go on with backend: cpu"):
+        flow.open_stage(data.product, data.store, Limits())
+
+
 def test_cuda_without_a_gpu_is_one_sentence(dataset, tmp_path, monkeypatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
