@@ -36,9 +36,12 @@ class StoredField:
 
 
 def encode_field(field: np.ndarray, spec: Flow) -> StoredField:
-    """One (H,W,2) float32 field in px. Its loss is what a reader finds, after JPEG too."""
+    """One (H,W,2) float32 field in px. Its loss is what a reader finds, after JPEG too.
+
+    Raises ReelmillError for NaN, infinity, and with npy for px beyond float16: absurd params give such fields.
+    """
     if spec.encoding == "npy":
-        half = field.astype(np.float16)
+        half = _half(field)
         size = np.abs(field)
         saturated = float(np.count_nonzero(size > spec.bound)) / field.size
         mean_square_px = float(np.square(half.astype(np.float64) - field).mean())
@@ -104,6 +107,14 @@ def describe(spec: Flow) -> dict[str, Any]:
         "dequantise": f"v = {2 * bound:g} q / 255 - {bound:g}",
         "zero": f"zero flow is level 128, which reads as {bound / 255:.4g} px",
     }
+
+
+def _half(field: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = field.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ReelmillError("flow holds NaN, infinity or more px than float16 can say (65504); mend its params")
+    return half
 
 
 def _encode(levels: np.ndarray, spec: Flow) -> bytes:

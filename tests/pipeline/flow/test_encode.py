@@ -46,6 +46,23 @@ def test_u_is_x_and_v_is_y() -> None:
     assert levels == {"x.000.png": 172, "y.000.png": 128, "x.001.png": 128, "y.001.png": 83}  # round(255 (v + 20) / 40)
 
 
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "npy"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_flow_that_is_no_number_is_not_stored(encoding, value) -> None:
+    field = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    field[3, 4, 1] = value
+    with pytest.raises(ReelmillError, match="flow holds NaN"):
+        encode_field(field, spec(encoding=encoding))
+
+
+@pytest.mark.filterwarnings("error")
+def test_flow_beyond_float16_is_not_stored_as_infinity() -> None:
+    field = np.full((HEIGHT, WIDTH, 2), 65520, np.float32)
+    with pytest.raises(ReelmillError, match="more px than float16"):
+        encode_field(field, spec(encoding="npy"))
+    assert encode_field(field - 20, spec(encoding="npy")).max_abs_px == 65500
+
+
 def test_a_thousand_fields_come_back_in_order() -> None:
     fields = np.zeros((1002, 16, 16, 2), np.float32)
     fields[:, :, :, 0] = (np.arange(1002) % 10)[:, None, None]
