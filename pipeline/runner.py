@@ -59,6 +59,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
         else:
             with _native_stderr_hidden():
                 ray.init(
+                    address="local",  # without it ray looks for any cluster on this machine, and joins that
                     num_cpus=workers or num_cores(),
                     include_dashboard=False,
                     log_to_driver=False,

@@ -78,6 +78,7 @@ def test_a_running_cluster_makes_the_same_tree(videos: Path, at_home, tmp_path: 
         cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
         cluster.wait_for_nodes()
         run(videos, tmp_path, str(tmp_path / "out"), "--address", cluster.address)
+        run(videos, tmp_path, str(tmp_path / "beside"), "--workers", "1")  # a Ray of its own, not the one it could join
     finally:
         cluster.shutdown()
-    assert tree(str(tmp_path / "out")) == at_home
+    assert tree(str(tmp_path / "out")) == tree(str(tmp_path / "beside")) == at_home
