@@ -30,7 +30,7 @@ from pipeline.flow.cpu_median import median_filter
 from pipeline.flow.cpu_warp import fill_quads, new_quads, warp
 from pipeline.flow.params import TVL1Params, level_sizes
 
-_PAIRS_PER_TASK = 4  # neighbours share a pyramid, and the tasks stay small enough to keep all threads busy to the end
+_NEIGHBOURS = 4  # pairs of a sequence that one thread takes at a time: they share pyramids
 
 _SPARE_BYTES = 64 << 20  # larger workspaces are not kept from call to call
 _MAX_SPARE = 16
@@ -152,7 +152,7 @@ def flow_pairs(prev: np.ndarray, following: np.ndarray, *, params: TVL1Params, t
             first, second = _pyramid(prev[i], params), _pyramid(following[i], params)
             out[i] = _solve_pair(first, second, workspaces, params)
 
-    return _share_out(solve, len(prev), prev.shape[1:], params, threads)
+    return _share_out(solve, len(prev), prev.shape[1:], params, threads, most=1)
 
 
 def flow_sequence(frames: np.ndarray, *, params: TVL1Params, threads: int) -> np.ndarray:
@@ -170,15 +170,20 @@ def flow_sequence(frames: np.ndarray, *, params: TVL1Params, threads: int) -> np
             out[i] = _solve_pair(first, second, workspaces, params)
             first = second
 
-    return _share_out(solve, len(frames) - 1, frames.shape[1:], params, threads)
+    return _share_out(solve, len(frames) - 1, frames.shape[1:], params, threads, most=_NEIGHBOURS)
 
 
-def _share_out(solve: Callable, num_pairs: int, size: tuple[int, ...], params: TVL1Params, threads: int) -> np.ndarray:
-    """Run `solve` on runs of pairs, `threads` at a time; each run has a set of workspaces to itself."""
+def _share_out(
+    solve: Callable, num_pairs: int, size: tuple[int, ...], params: TVL1Params, threads: int, *, most: int
+) -> np.ndarray:
+    """Run `solve` on runs of `most` pairs, `threads` at a time; each run has a set of workspaces to itself.
+
+    Short runs keep all threads busy to the end: one pair can cost ten times as much as another.
+    """
     out = np.empty((num_pairs, *size, 2), np.float32)
     sizes = tuple(level_sizes(size[0], size[1], params))
     threads = max(1, min(threads, num_pairs))
-    per_task = max(1, min(_PAIRS_PER_TASK, -(-num_pairs // threads)))
+    per_task = max(1, min(most, -(-num_pairs // threads)))
 
     def run(start: int) -> None:
         with _SPARE.borrowed(sizes) as workspaces:
