@@ -85,8 +85,8 @@ def read_ledger(store: Store, product: str, unit: int) -> list[LedgerRow]:
         raise unreadable(path, product, unit, error) from None
 
 
-def unreadable(path: str, product: str, unit: int, error: Exception) -> ReelmillError:
-    """What to raise where a file of a unit whose receipt stands can't be read."""
+def unreadable(path: str, product: str, unit: int, error: object) -> ReelmillError:
+    """What to raise where a file of a unit whose receipt stands is not what it should be; `error` says in which way."""
     return ReelmillError(
         f"{path} is missing or damaged ({' '.join(str(error).split())}), though its receipt stands: delete "
         f"{receipt_path(product, unit)} and run again, so that the unit is made anew"

@@ -10,8 +10,9 @@ from pathlib import Path
 from pipeline.export.folder import ExportFolder
 from pipeline.export.jpegs import flow_jpegs, frame_jpegs
 from pipeline.export.layout import Folder, Part
-from pipeline.export.source import damaged, samples, shard_path
+from pipeline.export.source import samples, shard_path
 from pipeline.graph import Product, Unit
+from pipeline.receipts import unreadable
 from pipeline.store import Store
 from schemas.config import Clips, Flow
 from schemas.errors import ReelmillError
@@ -69,9 +70,9 @@ class RawframeWriter:
             try:
                 write(members, *places[key])
             except ReelmillError as error:
-                raise damaged(shard, product, unit, f"sample {key}: {error}") from None
+                raise unreadable(shard, product.path, unit.index, f"sample {key}: {error}") from None
         if due:
-            raise damaged(shard, product, unit, f"{len(due)} samples of its index are not in it")
+            raise unreadable(shard, product.path, unit.index, f"{len(due)} samples of its index are not in it")
 
     def _flow(self, members: Mapping[str, bytes], flow: Flow, path: Path, part: Part) -> None:
         for k, pictures in enumerate(flow_jpegs(members, flow, count=part.num_fields), self.start_index + part.first):

@@ -35,7 +35,7 @@ def index_rows(store: Store, product: Product, unit: Unit, columns: list[str]) -
         with store.open(path) as file:
             return list(pq.read_table(file, columns=columns).to_pylist())
     except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise damaged(path, product, unit, error) from None
+        raise receipts.unreadable(path, product.path, unit.index, error) from None
 
 
 def shard_path(product: Product, unit: Unit) -> str:
@@ -52,12 +52,4 @@ def samples(store: Store, product: Product, unit: Unit) -> Iterator[tuple[str, d
         with store.open(path) as file:
             yield from read_shard(file)
     except (FileNotFoundError, tarfile.TarError) as error:
-        raise damaged(path, product, unit, error) from None
-
-
-def damaged(path: str, product: Product, unit: Unit, what: object) -> ReelmillError:
-    """The sentence on a file that is not what its receipt says."""
-    return ReelmillError(
-        f"{path} is missing or damaged ({what}), though its receipt stands: delete "
-        f"{receipts.receipt_path(product.path, unit.index)} and run again, so that it is made anew"
-    )
+        raise receipts.unreadable(path, product.path, unit.index, error) from None

@@ -21,7 +21,7 @@ import torch
 import triton
 
 from pipeline.flow import cuda_images, cuda_kernels
-from pipeline.flow.params import MIN_SIDE_PX, TVL1Params
+from pipeline.flow.params import TVL1Params, level_sizes
 
 # Bits equal to OpenCV's need every multiplication and addition rounded by itself.
 EXACT = {"enable_fp_fusion": False}
@@ -102,11 +102,7 @@ def gradients(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def pyramid(frames: torch.Tensor, *, params: TVL1Params) -> list[Level]:
     """Levels from fine to coarse of float32 frames (F, H, W); it ends before a level would be under 16 px."""
     images, step = [frames.contiguous()], params.scale_step
-    while len(images) < params.num_scales:
-        height, width = images[-1].shape[1:]
-        size = round(height * step), round(width * step)  # half to even, as cvRound
-        if min(size) < MIN_SIDE_PX:
-            break
+    for size in level_sizes(frames.shape[1], frames.shape[2], params)[1:]:
         images.append(resize(images[-1], size, scale=(1 / step, 1 / step), extrapolate=True))
     return [Level(image, *gradients(image)) for image in images]
 

@@ -118,10 +118,7 @@ class FeatureStage:
                     for group in _batches(clips, size):
                         yield from self._of_group(group)
         except (FileNotFoundError, tarfile.TarError) as error:
-            raise ReelmillError(
-                f"{path} is missing or damaged ({error}), though its receipt stands: delete "
-                f"{receipts.receipt_path(upstream.product, unit.index)} and run again, so that it is made anew"
-            ) from None
+            raise receipts.unreadable(path, upstream.product, unit.index, error) from None
 
     def _of_group(self, group: Sequence[Clip]) -> Iterator[tuple[Clip, np.ndarray | str]]:
         vectors = iter(self._vectors([clip.pixels for clip in group if clip.pixels is not None]))
