@@ -43,8 +43,7 @@ def items(table: bytes) -> list[tuple[bytes, bytes]]:
             if found and key <= found[-1][0]:
                 raise DamagedError("its keys are not in order")
             key_bytes += len(key)
-            if key_bytes > MAX_KEY_BYTES:
-                raise DamagedError(f"its keys fill more than {MAX_KEY_BYTES >> 20} MB")
+            _check_spelt(key_bytes)
             found.append((key, value))
     return found
 
@@ -110,7 +109,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     end = len(block) - 4 - 4 * num_restarts
     if end < 0:
         raise DamagedError("a block is shorter than its list of restarts")
-    key, at = b"", 0
+    key, at, key_bytes = b"", 0, 0
     while at < end:
         shared, at = varint(block, at)
         num_own, at = varint(block, at)
@@ -118,5 +117,12 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         if shared > len(key) or at + num_own + num_value > end:
             raise DamagedError("an entry is longer than its block")
         key = key[:shared] + block[at : at + num_own]
+        key_bytes += len(key)
+        _check_spelt(key_bytes)
         yield key, block[at + num_own : at + num_own + num_value]
         at += num_own + num_value
+
+
+def _check_spelt(key_bytes: int) -> None:
+    if key_bytes > MAX_KEY_BYTES:
+        raise DamagedError(f"its keys fill more than {MAX_KEY_BYTES >> 20} MB")

@@ -26,6 +26,7 @@ Array = NDArray[np.generic]
 
 DATA_NAME = re.compile(r"\.data-\d{5,}-of-\d{5,}$")
 FORMAT_VERSION = 1  # the newest there is; a header says which one a reader must know
+PART = b"\0"  # what the keys of a partitioned variable's parts begin with
 MAX_DIMS = 64  # NumPy's
 MAX_BYTES = 1 << 48  # of one variable, zero dimensions left out: what NumPy can shape
 
@@ -63,7 +64,12 @@ class _Index:
 
 def is_bundle(path: Path) -> bool:
     """Whether a bundle is named: by its prefix (which is no file), its index, or one of its data files."""
-    return path.name.endswith(".index") or bool(DATA_NAME.search(path.name)) or _with(path, ".index").is_file()
+    if path.name.endswith(".index") or DATA_NAME.search(path.name):
+        return True
+    try:
+        return _with(path, ".index").is_file()
+    except OSError:  # a name too long, a folder that can't be looked into
+        return False
 
 
 def bundle_files(path: Path) -> tuple[Path, ...]:
@@ -102,14 +108,14 @@ def read_bundle(path: Path) -> dict[str, Array]:
 
 def other_tensorflow(path: Path) -> str | None:
     """What of TensorFlow a path is that is no bundle, and what to do; None where it is nothing of TensorFlow's."""
-    if path.is_dir():
-        indexes = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
-        return f"a folder; give {indexes[0]}" if indexes else None
-    if path.suffix == ".meta" and is_bundle(path.with_suffix("")):
-        return f"the graph without the weights; give {path.with_suffix('.index')}"
-    if path.suffix in (".pb", ".pbtxt"):
-        return "a TensorFlow graph; give the checkpoint, which a SavedModel has in variables/variables.index"
     try:
+        if path.is_dir():
+            indexes = sorted([*path.glob("*.index"), *path.glob("variables/*.index")])
+            return f"a folder; give {indexes[0]}" if indexes else None
+        if path.suffix == ".meta" and is_bundle(path.with_suffix("")):
+            return f"the graph without the weights; give {path.with_suffix('.index')}"
+        if path.suffix in (".pb", ".pbtxt"):
+            return "a TensorFlow graph; give the checkpoint, which a SavedModel has in variables/variables.index"
         with path.open("rb") as file:
             head = file.read(512)
             tail = _tail(file)
@@ -136,13 +142,13 @@ def _with(path: Path, ending: str) -> Path:
 
 
 def _read_index(path: Path) -> _Index:
-    index_path = _index_path(path)
     try:
+        index_path = _index_path(path)
         table = index_path.read_bytes()
-    except FileNotFoundError:
-        raise ReelmillError(f"{index_path}: missing; a TensorFlow checkpoint is read by it, get it too") from None
+    except FileNotFoundError as error:
+        raise ReelmillError(f"{error.filename}: no such file; a TensorFlow checkpoint is read by its index") from None
     except OSError as error:
-        raise ReelmillError(f"{index_path}: can't read the weights ({error.strerror}); check the path") from None
+        raise ReelmillError(f"{path}: can't read the weights ({error.strerror}); check the path") from None
     try:
         return _parse(table, index_path)
     except DamagedError as error:
@@ -168,9 +174,11 @@ def _parse(table: bytes, path: Path) -> _Index:
     if not found or found[0][0] != b"":
         raise DamagedError("it has no header")
     num_shards, byte_order = _header(found[0][1], path)
-    entries = tuple(_entry(key, value) for key, value in found[1:])
+    entries = tuple(_entry(key, value) for key, value in found[1:] if not key.startswith(PART))
     for entry in entries:
         _check(entry, num_shards, path)
+    if len(entries) < len(found) - 1:
+        raise DamagedError("it has parts of variables without the variables")
     _check_apart(entries)
     return _Index(path, num_shards, byte_order, entries)
 
