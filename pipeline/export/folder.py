@@ -1,8 +1,8 @@
-"""The local folder that an export fills: many small files, in subfolders that appear whole or not at all.
+"""The local folder that an export fills: many small files, alone or in subfolders that appear whole or not at all.
 
 _export.json    written first: of what this is the export, so that the same command goes on here and no other does
-_tmp/           subfolders in the making; swept when an export starts and when it ends
-NAME/           a finished subfolder
+_tmp/           files and subfolders in the making; swept when an export starts and when it ends
+NAME, NAME/     a finished file or subfolder
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ExportFolder:
 
     def __init__(self, out: str, *, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         if "://" in out:
-            raise UsageError(f"--out {out}: these pictures are read from a local disk; give a local folder")
+            raise UsageError(f"--out {out}: an export is read from a local disk; give a local folder")
         self.root = Path(out).expanduser().absolute()
         if self.root.exists() and not self.root.is_dir():
             raise UsageError(f"--out {out} is a file; give a folder")
@@ -72,13 +72,21 @@ class ExportFolder:
         path.mkdir(parents=True)
         return path
 
+    def begin_file(self, name: str) -> Path:
+        """Where to write a file that becomes `name` when it is published."""
+        path = self.root / TEMP_FOLDER / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def publish(self, names: Iterable[str]) -> None:
-        """Give subfolders that were begun their names, their files being safe on the disk."""
+        """Give files and subfolders that were begun their names, all bytes being safe on the disk."""
         os.sync()  # once for all: to sync each picture of millions would take longer than to write it
         for name in names:
-            if (self.root / name).exists():
-                shutil.rmtree(self.root / name)
-            (self.root / TEMP_FOLDER / name).rename(self.root / name)
+            path = self.root / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.parent.mkdir(exist_ok=True)
+            (self.root / TEMP_FOLDER / name).replace(path)
 
     def sweep(self) -> None:
         """Remove what is not finished."""

@@ -73,17 +73,24 @@ def test_a_folder_a_video_and_lists(dataset, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"to": "tfrecord"}, "--to tfrecord: there is no such target, only denseflow"),
-        ({"product": "flow/x"}, "has no such product, only clips/small, flow/fast, flow/tvl1"),
-        ({"product": "clips/small"}, "denseflow's folders hold flow; give one of flow/fast, flow/tvl1"),
-        ({"product": "flow/fast"}, "no stored frames go with the fields; export without them (--no-frames)"),
+        (
+            {"to": "tfrecord"},
+            "there is no such target, only denseflow, opentad, actionformer, npy, mmaction2",
+        ),
+        ({"product": ["flow/x"]}, "has no such product, only clips/small, flow/fast, flow/tvl1"),
+        ({"product": ["clips/small"]}, "denseflow's folders hold flow; give one of flow/fast, flow/tvl1"),
+        ({"product": ["flow/fast"]}, "no stored frames go with the fields; export without them (--no-frames)"),
         ({"start_index": 2}, "--start-index 2: give 0"),
+        ({"length": "valid"}, "--length goes with --to opentad, actionformer, npy, mmaction2, and not with denseflow"),
+        ({"to": "npy", "per": "clip"}, "--per goes with --to denseflow, and not with npy; leave it out"),
+        ({"to": "npy"}, "--product flow/tvl1: these tools read features; this dataset has none"),
+        ({"product": ["flow/tvl1", "flow/fast"]}, "--product flow/fast: --to denseflow takes one product"),
         ({"out": str(ROOT / "README.md")}, "README.md is a file; give a folder"),
         ({"out": str(ROOT)}, "is not empty and holds no export"),
     ],
 )
 def test_mistakes_are_one_sentence(dataset, tmp_path, settings, sentence) -> None:
-    words = {"to": "denseflow", "product": "flow/tvl1", "out": str(tmp_path / "out"), **settings}
+    words = {"to": "denseflow", "product": ["flow/tvl1"], "out": str(tmp_path / "out"), **settings}
     with pytest.raises(UsageError) as error:
         main(str(dataset), **words)
     assert sentence in str(error.value)
@@ -107,7 +114,7 @@ def test_no_frames(dataset, tmp_path) -> None:
 
 def test_a_folder_that_is_no_dataset(tmp_path) -> None:
     with pytest.raises(UsageError, match="not a dataset that `reelmill run` has made"):
-        main(str(tmp_path), to="denseflow", product="flow/tvl1", out=str(tmp_path / "out"))
+        main(str(tmp_path), to="denseflow", product=["flow/tvl1"], out=str(tmp_path / "out"))
 
 
 def test_progress_in_a_log(capsys, monkeypatch) -> None:

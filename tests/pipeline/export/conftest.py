@@ -1,8 +1,9 @@
-"""Datasets whose clips and flow are really made, from videos that are written on the spot."""
+"""Datasets whose clips and flow are really made, from videos that are written on the spot; and stored features."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,13 +16,16 @@ import pyarrow as pa
 import pytest
 
 from pipeline import receipts
-from pipeline.graph import Product, make_plan
+from pipeline.graph import Plan, Product, make_plan
 from pipeline.shards import read_shard
 from pipeline.stages import CODE_VERSIONS, card_of, stage_module
 from pipeline.store import Store
-from pipeline.units import plan_units, write_manifest
-from schemas.config import Config, Limits
-from schemas.manifest import MANIFEST_SCHEMA
+from pipeline.units import LABELS_KEY, plan_units, write_manifest
+from pipeline.video.sample import Span, Window, Windows
+from schemas.config import Clips, Config, Flow, Limits
+from schemas.features import feature_schema
+from schemas.ledger import LedgerRow
+from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS, VideoRow
 
 HEIGHT, WIDTH = 32, 48
 CLIPS = {"frames": 5, "fps": 5}
@@ -120,3 +124,129 @@ def tree() -> Callable[[Path], dict[str, str]]:
         return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
     return hashes
+
+
+# ---------------------------------------------------------------- features
+
+Row = dict[str, Any]  # of schemas.features
+
+
+class StoredFeatures:
+    """A dataset with features products whose windows are those that the clips stage would cut.
+
+    Column 0 of each embedding is its row's start_s, column 1 the number of its view, the others are random.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        ends_s: Sequence[float | None],
+        *,
+        clips: dict[str, Any],
+        dims: dict[str, int],
+        begin_s: float,
+        views: Sequence[str],
+        columns: Sequence[dict[str, Any]],
+        edit: Callable[[str, list[Row]], list[Row]],
+        of_flow: Sequence[str],
+        labels: Sequence[str],
+        per_unit: int,
+        partial: Sequence[str],
+    ) -> None:
+        self.store, self.partial, self.edit, self.views = Store(str(folder)), partial, edit, views
+        self.spec = Clips.model_validate(clips)
+        self.span_s = [(Fraction(str(begin_s)), end and Fraction(str(end))) for end in ends_s]
+        table = [
+            {"video_id": f"v{i}", "uri": f"/v{i}.mp4", "labels": [], "label_ids": [], **dict(own)}
+            for i, own in enumerate([*columns, *[{}] * (len(ends_s) - len(columns))])
+        ]
+        schema = MANIFEST_SCHEMA
+        if any("segment_start_s" in row for row in table):
+            schema = pa.schema([*MANIFEST_SCHEMA, *SEGMENT_FIELDS])
+        manifest = pa.Table.from_pylist(table, schema=schema)
+        write_manifest(self.store, manifest.replace_schema_metadata({LABELS_KEY: json.dumps(list(labels))}))
+        self.rows = [VideoRow.from_dict(row) for row in manifest.to_pylist()]
+        settings = self.spec.model_dump(mode="json", by_alias=True)
+        of_clips = Product("clips", "c", settings, {}, 1)
+        flow = Flow(clips="c").model_dump(mode="json", by_alias=True)
+        of_fields = Product("flow", "f", flow, {"clips/c": of_clips.fingerprint}, 1)
+        self.products = [
+            Product("features", name, {"from": "flow/f" if name in of_flow else "clips/c"}, {"clips/c": "x"}, 1, name)
+            for name in dims
+        ]
+        units = plan_units(manifest, per_unit)
+        self.plan = Plan((of_clips, of_fields, *self.products), tuple(units))
+        self.written: dict[str, dict[str, list[Row]]] = {}
+        for seed, (product, dim) in enumerate(zip(self.products, dims.values(), strict=True)):
+            self.written[product.name] = self.write(product, dim, np.random.default_rng(seed))
+
+    def windows(self, index: int) -> list[Window]:
+        begin, end = self.span_s[index]
+        return [] if end is None else list(Windows(self.spec, self.rows[index], Span(begin, end, ())))
+
+    def write(self, product: Product, dim: int, random: np.random.Generator) -> dict[str, list[Row]]:
+        """Write all units; returns video_id -> its rows."""
+        written: dict[str, list[Row]] = {}
+        for unit in self.plan.units:
+            ledger, unit_rows = [], []
+            for index in range(unit.start_row, unit.start_row + unit.num_rows):
+                video_id = self.rows[index].video_id
+                rows = self.edit(product.name, self.rows_of(index, dim, random))
+                status = "ok" if rows else "failed"
+                status = "partial" if video_id in self.partial else status
+                ledger.append(LedgerRow(video_id, "", status, num_items=len(rows)))
+                unit_rows += rows
+                if rows:
+                    written[video_id] = rows
+            with receipts.begin(self.store, product, unit) as writer:
+                table = pa.Table.from_pylist(unit_rows, schema=feature_schema(dim, "{}"))
+                writer.table(f"part-{unit.index:06d}.parquet", table)
+                writer.commit(ledger, items=len(unit_rows))
+        return written
+
+    def rows_of(self, index: int, dim: int, random: np.random.Generator) -> list[Row]:
+        rows = []
+        for window in self.windows(index):
+            for number, view in enumerate(self.views):
+                start_s, end_s = float(window.start_s), float(window.end_s)
+                embedding = random.normal(size=dim).astype(np.float32)
+                embedding[:2] = start_s, number
+                rows.append(
+                    {
+                        "video_id": self.rows[index].video_id,
+                        "clip_id": window.clip_id(self.rows[index].video_id),
+                        "view": view,
+                        "start_s": start_s,
+                        "center_s": (start_s + end_s) / 2,
+                        "end_s": end_s,
+                        "label_ids": [],
+                        "embedding": embedding.tolist(),
+                    }
+                )
+        return rows
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., StoredFeatures]:
+    """stored([10.0, 7.3]) has features/a, 4 columns, of a video that ends at 10 s and of one that ends at 7.3 s.
+
+    None is a video that failed. `edit` takes a product's name and the rows of a video and gives those to be written.
+    """
+
+    def make(ends_s: Sequence[float | None], **changed: Any) -> StoredFeatures:
+        settings = {
+            "clips": {"frames": 16, "fps": 5},
+            "dims": {"a": 4},
+            "begin_s": 0.0,
+            "views": ("center",),
+            "columns": (),
+            "edit": lambda name, rows: rows,
+            "of_flow": (),
+            "labels": (),
+            "per_unit": 2,
+            "partial": (),
+            **changed,
+        }
+        return StoredFeatures(tmp_path / f"stored{len(list(tmp_path.glob('stored*')))}", ends_s, **settings)
+
+    return make
