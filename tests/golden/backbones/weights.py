@@ -19,6 +19,8 @@ import numpy as np
 
 # The last batch norm of a residual branch: small, or 16 blocks that each add their own would reach 1e3.
 BRANCH_END = re.compile(r"(conv3\.bn|bn3|norm_c|conv_out\.bn|norm_out)\.weight$")
+# Of a non-local block: where it multiplies without a softmax, it grows with the third power of its input.
+AFFINITY = re.compile(r"(theta|phi)(\.0)?\.conv\.weight$")
 # Second moment that a batch norm adds on average: E[weight²] · E[1 / running_var] = 1.083 · 1.099, mean and bias.
 NORM_GAIN = 1.2
 
@@ -41,7 +43,8 @@ def tensor_for(key: str, shape: tuple[int, ...]) -> np.ndarray:
     if kind != "weight":
         raise ValueError(f"{key!r}: no rule for the values of a {kind!r}")
     if len(shape) > 1:
-        return _he(key, shape, fan_in=math.prod(shape[1:]))
+        he = _he(key, shape, fan_in=math.prod(shape[1:]))
+        return he * np.float32(2**-5) if AFFINITY.search(key) else he
     scale = 0.2 if BRANCH_END.search(key) else 1.0
     return _uniform(key, shape, 0.5 * scale, 1.5 * scale)
 
