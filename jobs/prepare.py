@@ -27,13 +27,26 @@ class Prepared:
     plan: Plan
 
 
+SOURCES = {"clips": ("rgb", "rgb frames"), "flow": ("flow", "flow")}  # kind -> what a model must take, in words
+
+
 def hash_weights(name: str, features: Features) -> str:
-    """The identity of a backbone's weights. Raises UsageError for an unknown model, ReelmillError without the file."""
+    """The identity of a backbone's weights and mean volume.
+
+    Raises UsageError for an unknown model, one that doesn't take what `from` holds, and files that can't be read.
+    """
     if features.model not in backbones.names():
         raise UsageError(
             f"features.{name}.model: there is no model {features.model!r}, only {', '.join(backbones.names())}"
         )
-    return backbones.weights_sha256(features.weights, features.model_options)
+    modality, words = SOURCES[features.source.partition("/")[0]]
+    takes = backbones.modality(features.model)
+    if takes != modality:
+        fit = "flow: make a flow product of these clips" if takes == "flow" else "frames: take clips"
+        raise UsageError(
+            f"features.{name}.from: {features.model} takes {takes}, and {features.source} is {words}; it wants {fit}"
+        )
+    return backbones.weights_sha256(features.model, features.weights, preprocess=features.preprocess)
 
 
 def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features], str] = hash_weights) -> Plan:

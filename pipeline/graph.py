@@ -111,10 +111,15 @@ def make_plan(
 
     for name, clips in config.clips.items():
         add("clips", name, clips, ())
+    # flow after the features of clips, which take seconds where flow takes minutes
     for name, features in config.features.items():
-        add("features", name, features, (features.source,))
-    for name, flow in config.flow.items():  # after the features of clips, which take seconds where flow takes minutes
+        if features.source in products:
+            add("features", name, features, (features.source,))
+    for name, flow in config.flow.items():
         add("flow", name, flow, (f"clips/{flow.clips}",))
+    for name, features in config.features.items():
+        if f"features/{name}" not in products:
+            add("features", name, features, (features.source,))
     for name, head in config.heads.items():
         add("heads", name, head, [f"features/{feature}" for feature in head.features])
     return Plan(products=tuple(products.values()), units=tuple(units))

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from schemas.preprocess import Preprocess, PreprocessSection
 from schemas.section import Section
 from schemas.sources import Source
 
@@ -215,16 +216,41 @@ class Flow(Section):
         return clips.frames * Fraction(str(self.rate_fps(clips))) / Fraction(str(clips.fps))
 
 
-class Features(Section):
-    """One pooled vector per clip, from a named layer of a backbone."""
+class SlidingWindow(Section):
+    """Windows inside each stored clip: dense features of long videos without storing a frame twice."""
 
-    source: str = Field(alias="from")  # clips/<name>
+    frames: int = Field(ge=1)  # of each window
+    stride: int = Field(ge=1)  # frames between the starts of neighbouring windows
+
+
+class Features(Section):
+    """What a named layer of a backbone says of each clip: pooled vectors, or with `dense` its maps."""
+
+    source: str = Field(alias="from")  # clips/<name>, or flow/<name> for a model that takes flow
     model: str
     weights: str  # a file, or "random:SEED" to ask for random weights by name
     layer: str | None = None  # default: the model's own
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     batch_size: int = Field(default=16, ge=1)
     model_options: dict[str, str | int | float | bool] = Field(default_factory=dict)  # e.g. {pool5: symmetric}
+    preprocess: Preprocess = PreprocessSection()  # a recipe's name, or what is to differ from the model's own
+    crops: Literal[1, 3, 10] = 1  # 10: centre and corners, and their mirror images
+    flip: bool = False  # mirror images, too
+    window: SlidingWindow | None = None  # default: the whole clip
+    dense: bool = False  # maps of C x T x H x W
+    time_pool: Literal["none", "mean"] = "none"  # of the maps; mean: one map a window
+    dtype: Literal["float16", "float32"] = "float32"  # of the maps
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Features:
+        for key, default in (("time_pool", "none"), ("dtype", "float32")):
+            if not self.dense and getattr(self, key) != default:
+                raise ValueError(f"{key}: {getattr(self, key)} is for maps, and this makes vectors; set dense: true")
+        return self
+
+    def num_frames(self, of_clip: int) -> int:
+        """Frames that enter the net at once, of clips of so many."""
+        return self.window.frames if self.window else of_clip
 
 
 class Holdout(Section):
@@ -289,14 +315,7 @@ class Config(Section):
         for name, flow in self.flow.items():
             self._check_flow(name, flow)
         for name, feature in self.features.items():
-            kind, _, upstream = feature.source.partition("/")
-            if kind == "flow" and upstream in self.flow:
-                raise ValueError(
-                    f"features.{name}.from: the model {feature.model!r} takes clips, not flow; no model takes flow yet"
-                )
-            if kind != "clips" or upstream not in self.clips:
-                have = ", ".join(f"clips/{n}" for n in self.clips) or "no clips"
-                raise ValueError(f"features.{name}.from: nothing is named {feature.source!r}; this config has {have}")
+            self._check_features(name, feature)
         for name, head in self.heads.items():
             for feature_name in head.features:
                 if feature_name not in self.features:
@@ -313,3 +332,17 @@ class Config(Section):
         problem = flow.problem(self.clips[flow.clips])
         if problem:
             raise ValueError(f"flow.{name}{problem}")
+
+    def _check_features(self, name: str, features: Features) -> None:
+        sources = {f"clips/{clips}": settings.frames for clips, settings in self.clips.items()}
+        for flow, settings in self.flow.items():
+            sources[f"flow/{flow}"] = settings.num_fields(self.clips[settings.clips])
+        if features.source not in sources:
+            have = ", ".join(sources) or "no clips"
+            raise ValueError(f"features.{name}.from: nothing is named {features.source!r}; this config has {have}")
+        num_frames = sources[features.source]
+        if features.num_frames(num_frames) > num_frames:
+            raise ValueError(
+                f"features.{name}.window: windows of {features.num_frames(num_frames)} frames do not fit inside the "
+                f"clips of {features.source}, which hold {num_frames}"
+            )

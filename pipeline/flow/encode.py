@@ -74,6 +74,15 @@ def decode_flow(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
 
     Raises ReelmillError where the members are missing or damaged.
     """
+    stored = decode_stored(members, spec)
+    return stored if spec.encoding == "npy" else dequantise(stored, bound=spec.bound)
+
+
+def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
+    """The (T,H,W,2) flow of one sample as it is stored: uint8 levels of pictures, float32 px of npy.
+
+    Raises as `decode_flow` does.
+    """
     try:
         if spec.encoding == "npy":
             return np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False).astype(np.float32)
@@ -82,12 +91,16 @@ def decode_flow(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
         if not count:
             raise ValueError(f"no x.NNN.{suffix} among its members")
         planes = [[_decode(members[f"{axis}.{k:03d}.{suffix}"]) for axis in "xy"] for k in range(count)]
-        levels = np.stack([np.stack(pair, axis=-1) for pair in planes])
+        return np.stack([np.stack(pair, axis=-1) for pair in planes])
     except (KeyError, ValueError) as error:
         raise ReelmillError(
             f"a sample holds no readable {spec.encoding} flow ({error}): the shard was damaged after it was written"
         ) from None
-    return dequantise(levels, bound=spec.bound)
+
+
+def level_meanings(spec: Flow) -> np.ndarray | None:
+    """(256,) float32: the px that each stored level stands for; None where px are stored themselves."""
+    return None if spec.encoding == "npy" else dequantise(np.arange(256, dtype=np.uint8), bound=spec.bound)
 
 
 def describe(spec: Flow) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""The clips of a shard, read and decoded ahead of whoever consumes them, in the shard's order."""
+"""The samples of a shard, read and decoded ahead of whoever consumes them, in the shard's order.
+
+Two bounds keep what is ahead from piling up: a number of samples and a number of decoded bytes.
+"""
 
 from __future__ import annotations
 
 import json
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,16 +19,19 @@ import pyarrow as pa
 
 from pipeline.shards import read_shard
 from pipeline.threads import num_cores
-from pipeline.video.encode import Encoding, decode_frames
 from schemas.errors import ReelmillError
 
-MAX_DECODERS = 8  # threads; cv2.imdecode releases the GIL
+MAX_DECODERS = 64  # threads; cv2.imdecode releases the GIL
+SAMPLES_AHEAD = 4  # for each thread
+BYTES_AHEAD = 1 << 30  # decoded; a larger sample is decoded alone
 WAIT_S = 0.2
+
+Members = dict[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One sample of a shard: its KEY.json, and its pixels or the sentence that says why it has none."""
+    """What KEY.json says of a sample of a clips or flow product."""
 
     clip_id: str
     video_id: str
@@ -33,68 +39,119 @@ class Clip:
     center_s: float
     end_s: float
     label_ids: tuple[int, ...]
-    pixels: np.ndarray | None  # (T, H, W, 3) uint8 RGB, of the size that the net takes
-    problem: str = ""
+    num_real: int  # frames (of flow: fields) before the tail's padding begins
+    height_px: int  # as stored
+    width_px: int
 
 
-def clips_ahead(
-    shard: pa.NativeFile, *, encoding: Encoding, fit: Callable[[np.ndarray], np.ndarray], depth: int
-) -> Generator[Clip, None, None]:
-    """Yield the clips of a shard in order; at most `depth` are read ahead of the consumer.
+Decoded = tuple[Clip, np.ndarray | str]  # its frames, or the sentence that says why it has none
 
-    `fit` brings decoded frames (T, H, W, 3) to the net's size. Raises ReelmillError for a shard that is no shard.
+
+class ClipStream:
+    """Iterates over the samples of a shard, in order: `with ClipStream(...) as clips: for clip, frames in clips: …`
+
+    `decode` gives the frames of a sample's members; where it raises ReelmillError, the sample has a sentence instead.
+    `num_bytes` says beforehand how large they will be. Iterating raises ReelmillError for a sample whose json is
+    missing or damaged, tarfile.TarError for a shard that is none.
     """
-    ahead: queue.Queue[Future[Clip] | BaseException | None] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
 
-    def put(item: Future[Clip] | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                return ahead.put(item, timeout=WAIT_S)
+    def __init__(
+        self,
+        shard: pa.NativeFile,
+        *,
+        decode: Callable[[Clip, Members], np.ndarray],
+        num_bytes: Callable[[Clip], int],
+        max_bytes: int = BYTES_AHEAD,
+    ) -> None:
+        self._shard, self._decode, self._num_bytes = shard, decode, num_bytes
+        num_threads = min(MAX_DECODERS, num_cores())
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+        self._ahead: queue.Queue[tuple[Future[Decoded], int] | BaseException | None]
+        self._ahead = queue.Queue(maxsize=SAMPLES_AHEAD * num_threads)
+        self._room = _Room(max_bytes)
+        self._stop = threading.Event()
+        self._reader = threading.Thread(target=self._read, name="read-shard", daemon=True)
 
-    def read() -> None:
+    def __enter__(self) -> ClipStream:
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._reader.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Decoded]:
+        while (item := self._ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            decoded, size = item
+            yield decoded.result()
+            self._room.give_back(size)
+
+    def _read(self) -> None:
         try:
-            for key, members in read_shard(shard):
-                if stop.is_set():
+            for key, members in read_shard(self._shard):
+                clip = _facts(key, members)
+                size = self._num_bytes(clip)
+                while not self._room.take(size):
+                    if self._stop.is_set():
+                        return
+                if self._stop.is_set():
                     return
-                put(pool.submit(_decode, key, members, encoding, fit))
-            put(None)
+                self._put((self._pool.submit(self._decoded, clip, members), size))
+            self._put(None)
         except BaseException as error:  # handed to the consumer, who raises it
-            put(error)
+            self._put(error)
 
-    with ThreadPoolExecutor(min(MAX_DECODERS, num_cores()), thread_name_prefix="decode") as pool:
-        reader = threading.Thread(target=read, name="read-shard", daemon=True)
-        reader.start()
+    def _put(self, item: tuple[Future[Decoded], int] | BaseException | None) -> None:
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                return self._ahead.put(item, timeout=WAIT_S)
+
+    def _decoded(self, clip: Clip, members: Members) -> Decoded:
         try:
-            while (item := ahead.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item.result()
-        finally:
-            stop.set()
-            reader.join()
+            return clip, self._decode(clip, members)
+        except ReelmillError as error:
+            return clip, f"clip {clip.clip_id} can't be used: {error}"
 
 
-def _decode(key: str, members: dict[str, bytes], encoding: Encoding, fit: Callable[[np.ndarray], np.ndarray]) -> Clip:
-    facts = _facts(key, members)
+class _Room:
+    """Bytes that may be taken. One who finds all of them there may take more than there are."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._num_bytes, self._taken = num_bytes, 0
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> bool:
+        """Waits a moment where there is no room; whether there was."""
+        with self._changed:
+            fits = self._changed.wait_for(lambda: not self._taken or self._taken + size <= self._num_bytes, WAIT_S)
+            if fits:
+                self._taken += size
+            return fits
+
+    def give_back(self, size: int) -> None:
+        with self._changed:
+            self._taken -= size
+            self._changed.notify()
+
+
+def _facts(key: str, members: Members) -> Clip:
+    """What KEY.json says; without it nobody knows whose clip it is, and the unit can't be made."""
     try:
-        return Clip(**facts, pixels=fit(decode_frames(members, encoding)))
-    except ReelmillError as error:
-        return Clip(**facts, pixels=None, problem=f"clip {key} can't be used: {error}")
-
-
-def _facts(key: str, members: dict[str, bytes]) -> dict[str, Any]:
-    """What KEY.json says of a clip; without it nobody knows whose clip it is, and the unit can't be made."""
-    try:
-        row = json.loads(members["json"])
-        return {
-            "clip_id": str(row["clip_id"]),
-            "video_id": str(row["video_id"]),
-            "start_s": float(row["start_s"]),
-            "center_s": float(row["center_s"]),
-            "end_s": float(row["end_s"]),
-            "label_ids": tuple(int(label) for label in row["label_ids"]),
-        }
+        row: dict[str, Any] = json.loads(members["json"])
+        return Clip(
+            clip_id=str(row["clip_id"]),
+            video_id=str(row["video_id"]),
+            start_s=float(row["start_s"]),
+            center_s=float(row["center_s"]),
+            end_s=float(row["end_s"]),
+            label_ids=tuple(int(label) for label in row["label_ids"]),
+            num_real=int(row["num_real_fields" if "num_real_fields" in row else "num_real_frames"]),
+            height_px=int(row["height_px"]),
+            width_px=int(row["width_px"]),
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ReelmillError(
             f"sample {key}: its json is missing or damaged ({error!r}); the shard was damaged after it was written"

@@ -60,7 +60,7 @@ class Spool:
                     sample = next(samples)
                 except StopIteration as stop:
                     return cast(Outcome, stop.value)
-                self._add(sample)
+                self.add(sample)
 
     def messages(self) -> Iterator[tuple[dict[str, Any], list[bytes]]]:
         """(header, blobs) of each sample, in order."""
@@ -73,7 +73,8 @@ class Spool:
         self._close()
         self._open()
 
-    def _add(self, sample: Sample) -> None:
+    def add(self, sample: Sample) -> None:
+        """Take in one sample more. Raises StorageError where the disk is full."""
         try:
             wire.write(self._file, *sample.message())
         except OSError as error:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,14 +15,13 @@ import pytest
 import torch
 
 from pipeline import receipts
-from pipeline.backbones import build, c3d
-from pipeline.backbones.checkpoints import WeightsReport
+from pipeline.backbones import build
 from pipeline.graph import Product, Unit
 from pipeline.shards import ShardWriter
 from pipeline.stages import CODE_VERSIONS, card_of, features
 from pipeline.store import Store
 from schemas.config import Clips, Features, Limits
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import ReelmillError
 from schemas.ledger import LedgerRow
 from schemas.receipt import Card, Receipt
 
@@ -55,6 +53,9 @@ def sample(video_id: str, index: int, **kwargs: int) -> tuple[str, Members]:
         "center_s": start_s + 1.6,
         "end_s": start_s + 3.2,
         "label_ids": [index, 7],
+        "num_real_frames": 16,
+        "height_px": 128,
+        "width_px": 171,
     }
     members: Members = {}
     for t, rgb in enumerate(frames(sum(map(ord, key)), **kwargs)):
@@ -229,7 +230,10 @@ def test_a_clip_of_another_length_fails_its_video(opened: Opened, store: Store) 
     write_clips(store, samples)
     _, ledger, table = opened.run(store)
     assert ledger[4].status == "failed"
-    assert ledger[4].message == "clip e-0 can't be used: c3d takes clips of 16 frames, got one of 9"
+    assert ledger[4].message == (
+        "clip e-0 can't be used: it holds 9 frames, and the clips of clips/rgb16 have 16: the shard was damaged after "
+        "it was written"
+    )
     assert table.num_rows == 5
 
 
@@ -244,15 +248,15 @@ def test_a_missing_clip_fails_its_video(opened: Opened, store: Store) -> None:
 def test_features_that_are_not_finite_fail_their_video(
     opened: Opened, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = features.precision.vectors
+    real = opened.stage._engine.run
 
-    def poisoned(net: Any, clips: np.ndarray, **kwargs: Any) -> np.ndarray:
-        found = real(net, clips, **kwargs)
-        if len(clips) == 4:  # a-0 a-1 a-2 c-0
-            found[3, 10] = np.inf
-        return found
+    def poisoned(clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for place, values in enumerate(real(clips)):
+            if place == 3:
+                values[10] = np.inf
+            yield values
 
-    monkeypatch.setattr(features.precision, "vectors", poisoned)
+    monkeypatch.setattr(opened.stage._engine, "run", poisoned)
     write_clips(store, all_samples())
     _, ledger, table = opened.run(store)
     assert ledger[2].status == "failed"
@@ -269,24 +273,6 @@ def test_an_empty_unit_gives_a_valid_empty_table(opened: Opened, store: Store) -
     assert table.schema.field("embedding").type == pa.list_(pa.float32(), 64)
 
 
-def test_out_of_memory_halves_the_batch(opened: Opened, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = features.precision.vectors
-    sizes = []
-
-    def small(net: Any, clips: np.ndarray, **kwargs: Any) -> np.ndarray:
-        sizes.append(len(clips))
-        if len(clips) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(net, clips, **kwargs)
-
-    monkeypatch.setattr(features.precision, "vectors", small)
-    monkeypatch.setattr(opened.stage, "_batch_size", 4)
-    write_clips(store, all_samples())
-    _, _, table = opened.run(store)
-    assert sizes == [4, 2, 1, 1, 1, 1, 1, 1]
-    assert table["clip_id"].to_pylist() == ["a-0", "a-1", "a-2", "c-0", "c-1", "e-0"]
-
-
 def test_a_sample_nobody_can_place_stops_the_unit(opened: Opened, store: Store) -> None:
     samples = all_samples()
     samples[3][1]["json"] = b"{}"
@@ -299,7 +285,7 @@ def test_a_sample_nobody_can_place_stops_the_unit(opened: Opened, store: Store) 
 
 def test_a_clip_that_the_ledger_does_not_count_stops_the_unit(opened: Opened, store: Store) -> None:
     write_clips(store, [*all_samples(), sample("b", 0)])
-    with pytest.raises(ReelmillError, match="clip b-0 is of a video that the ledger of the clips doesn't count"):
+    with pytest.raises(ReelmillError, match="clip b-0 is of a video that the ledger of its product doesn't count"):
         opened.run(store)
 
 
@@ -329,30 +315,16 @@ def test_the_card(opened: Opened) -> None:
     assert (details["model"], details["layer"], details["dim"]) == ("c3d", "conv1a", 64)
     assert details["weights"]["words"] == "random weights, seed 1: asked for by name"
     assert details["weights"]["unused"] == []
-    assert details["preprocessing"]["crop_at"] == [8, 29]
+    assert details["preprocessing"]["crop"] == [112, 112]
+    assert details["views"] == {"views": 1, "crops": 1, "flip": False, "rows": "one row a view", "frame_px": [128, 171]}
+    assert details["window"] == {"frames": 16, "words": "each clip of clips/rgb16 whole"}
+    assert details["deviations"] == []
     assert "minus the mean [95.1351, 102.863, 107.76]" in details["preprocessing"]["words"]
     assert details["precision"]["asked"] == "auto"
     assert details["precision"]["why"]
     assert details["precision"]["difference_to_fp32"]["cosine_min"] >= 0.9995
     assert details["threads"] == torch.get_num_threads()
     assert json.loads(json.dumps(details)) == details, "plain JSON values"
-
-
-def test_describe_refuses_before_any_work(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_clips(store, [])
-    upstream = clips_product()
-    with pytest.raises(UsageError, match="nothing is named 'c4d'"):
-        features.describe(features_product(upstream, model="c4d"), store)
-    with pytest.raises(ReelmillError, match=r"can't read the weights \(No such file"):
-        features.describe(features_product(upstream, weights="/nowhere/c3d.pickle"), store)
-    narrow = c3d.open_net(487, {})
-    narrow.weights = WeightsReport("random:1", "random", "0" * 64)
-    monkeypatch.setattr(features, "build", lambda *args, **kwargs: narrow)
-    with pytest.raises(UsageError, match="c3d has no 'avgpool'"):
-        features.describe(features_product(upstream, layer="avgpool"), store)
-    write_clips(store, [], num_frames=64)
-    with pytest.raises(UsageError, match="clips/rgb16 has clips of 64 frames, but c3d takes 16: set frames: 16"):
-        features.describe(features_product(clips_product(64)), store)
 
 
 def test_a_card_of_other_settings_is_refused(opened: Opened) -> None:
