@@ -40,13 +40,17 @@ def inflate(net2d: nn.Module, *, time_kernel: TimeKernel | Mapping[str, int] = a
 
     `time_kernel` gives a convolution's depth in time from its name and kernel; a mapping does so for the convolutions
     that it names, and the others keep the default. Parameters keep their names, dtype and device. `net2d` is not
-    changed, and the result is in train or eval mode as it is now.
+    changed, and each layer stays in the mode, train or eval, that it is in now; layers that forward never calls go.
     Raises UsageError, with the name of the layer or the call, for what has no 3D version here.
     """
     net = copy.deepcopy(net2d)
     graph = _traced(net)
     _Inflation(net, graph, time_kernel).run()
-    return fx.GraphModule(net, graph, class_name=f"Inflated{type(net2d).__name__}").train(net2d.training)
+    inflated = fx.GraphModule(net, graph, class_name=f"Inflated{type(net2d).__name__}")
+    modes = {name: module.training for name, module in net2d.named_modules()}
+    for name, module in inflated.named_modules():
+        module.training = modes.get(name, net2d.training)
+    return inflated
 
 
 def _traced(net: nn.Module) -> fx.Graph:
@@ -220,6 +224,8 @@ class _Inflation:
         if axis not in (None, 0, 1, -1, -2):
             self._refuse(node, f"along axis {axis}, where axis 0, 1, -1 or -2 can be named")
         self._lift(node)
+        if name in ("cat", "concat"):
+            self._turn_into(node, calls.cat)
         (self.lists if name in calls.SEVERAL else self.maps).add(node)
 
     def _reduction(self, node: Node) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,8 +22,8 @@ def lift(value: Any) -> Any:
 
 
 def mean_over_time(x: Tensor) -> Tensor:
-    """N×C×T×H×W -> N×C×H×W, in float32."""
-    return x.float().mean(2).to(x.dtype)
+    """N×C×T×H×W -> N×C×H×W."""
+    return x.mean(2)
 
 
 def size(x: Tensor, dim: int | None = None) -> Any:
@@ -102,6 +103,12 @@ def interpolate(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
     return per_frame(F.pixel_shuffle, x, upscale_factor)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Of maps; what was lifted beside them has one frame, and gets as many as they have."""
+    num_frames = max(x.shape[2] for x in tensors)
+    return torch.cat([x.expand(-1, -1, num_frames, -1, -1) for x in tensors], dim)
 
 
 def expand(x: Tensor, *sizes: Any) -> Tensor:
