@@ -59,6 +59,8 @@ def csv_key(video_id: str) -> str:
 
 def _write_csv(path: Path, features: NDArray[np.float32]) -> None:
     """A line of column names, which LoadLocalizationFeature skips, then a line a row; numbers read back the same."""
-    table = pa.table({f"f{column}": features[:, column] for column in range(features.shape[1])})
+    names = [f"f{column}" for column in range(features.shape[1])]
+    table = pa.table([pa.array(column) for column in np.ascontiguousarray(features.T)], names)
     with path.open("wb") as file:
-        pacsv.write_csv(table, file, pacsv.WriteOptions(quoting_style="none"))
+        file.write(f"{','.join(names)}\n".encode())  # pyarrow would put it in quotes
+        pacsv.write_csv(table, file, pacsv.WriteOptions(include_header=False))

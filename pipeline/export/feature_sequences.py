@@ -30,6 +30,11 @@ class Track:
     rows: NDArray[np.int64]  # (T, V): places in the product's part, a column a view
     views: tuple[str, ...]
 
+    def first(self, num_rows: int) -> Track:
+        return Track(
+            self.start_s[:num_rows], self.center_s[:num_rows], self.end_s[:num_rows], self.rows[:num_rows], self.views
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureVideo:
@@ -89,41 +94,51 @@ def _track(
     rows: NDArray[np.int64], clip_ids: NDArray[np.object_], views: NDArray[np.object_], seconds: NDArray[np.float64]
 ) -> Track | str:
     """The windows of one video. Where two clips hold the same window, that of the first clip counts."""
-    ids, names = clip_ids[rows].astype(str), views[rows].astype(str)
-    rows = rows[np.lexsort((ids, names, np.rint(seconds[0, rows] / SAME_S)))]
+    rows = rows[np.argsort(seconds[0, rows], kind="stable")]
+    window = np.cumsum(np.r_[0, np.diff(seconds[0, rows]) > SAME_S])
+    order = np.lexsort((clip_ids[rows].astype(str), views[rows].astype(str), window))
+    rows, window = rows[order], window[order]
     names = views[rows].astype(str)
-    ticks = np.rint(seconds[0, rows] / SAME_S)
-    is_new = np.r_[True, (np.diff(ticks) != 0) | (names[1:] != names[:-1])]
-    rows, names, ticks = rows[is_new], names[is_new], ticks[is_new]
+    is_new = np.r_[True, (np.diff(window) != 0) | (names[1:] != names[:-1])]
+    rows, window, names = rows[is_new], window[is_new], names[is_new]
     present = sorted(set(names))
-    starts = np.unique(ticks)
-    if len(rows) != len(starts) * len(present):
+    num_windows = int(window[-1]) + 1
+    if len(rows) != num_windows * len(present):
         return f"some of its windows lack a view of {', '.join(present)}"
-    places = rows.reshape(len(starts), len(present))
+    places = rows.reshape(num_windows, len(present))
     start_s, center_s, end_s = seconds[:, places[:, 0]]
     return Track(start_s, center_s, end_s, places, tuple(present))
 
 
 def placed(tracks: Mapping[str, Mapping[str, Track | str]], video_id: str, grid: Grid) -> FeatureVideo | Unplaced:
     """A video that is in each of `tracks` (product -> video_id -> windows), or why readers can't place it."""
-    found: list[Track] = []
+    found: dict[str, Track] = {}
     for path, videos in tracks.items():
         track = videos[video_id]
         if isinstance(track, str):
             return Unplaced(video_id, f"in {path} {track}")
-        if found and not _same_windows(found[0], track):
-            return Unplaced(video_id, f"its windows in {next(iter(tracks))} are not those in {path}")
-        found.append(track)
-    reason = _off_grid(found[0], grid)
-    if reason:
-        return Unplaced(video_id, reason)
-    return FeatureVideo(video_id, tuple(found), _num_whole(found[0], grid), _end_s(found[0], grid))
+        reason = _off_grid(track, grid)
+        if reason:
+            return Unplaced(video_id, f"in {path} {reason}")
+        found[path] = track
+    # near the end of a video a window may hold a last frame and no field of flow
+    num_rows = min(len(track.start_s) for track in found.values())
+    (first, base), *others = found.items()
+    for path, track in others:
+        if not _same_windows(base, track, num_rows):
+            return Unplaced(video_id, f"its windows in {first} are not those in {path}")
+    longest = max(found.values(), key=lambda track: len(track.start_s))
+    num_whole = _num_whole(longest, grid)
+    if num_whole > num_rows:
+        return Unplaced(video_id, f"it has {num_whole} whole windows in one product and {num_rows} in another")
+    return FeatureVideo(
+        video_id, tuple(track.first(num_rows) for track in found.values()), num_whole, _end_s(longest, num_whole, grid)
+    )
 
 
-def _same_windows(a: Track, b: Track) -> bool:
-    if len(a.start_s) != len(b.start_s):
-        return False
-    return bool(np.abs(np.r_[a.start_s - b.start_s, a.end_s - b.end_s]).max() <= SAME_S)
+def _same_windows(a: Track, b: Track, num_rows: int) -> bool:
+    apart_s = np.abs(np.stack([a.start_s[:num_rows] - b.start_s[:num_rows], a.end_s[:num_rows] - b.end_s[:num_rows]]))
+    return bool(apart_s.max() <= SAME_S)
 
 
 def _off_grid(track: Track, grid: Grid) -> str | None:
@@ -135,24 +150,31 @@ def _off_grid(track: Track, grid: Grid) -> str | None:
                 f"a window starts at {before_s:.6g} s and the next at {after_s:.6g} s, where a regular run has one "
                 f"every {step_s:.6g} s"
             )
-    num_whole = _num_whole(track, grid)
-    for start_s, end_s in zip(track.start_s[num_whole:], track.end_s[num_whole:], strict=True):
-        if end_s - start_s > length_s - SAME_S:
-            return f"the window at {start_s:.6g} s lasts {end_s - start_s:.6g} s, after one that ends with the video"
+    for start_s, end_s in zip(track.start_s, track.end_s, strict=True):
+        if end_s - start_s > length_s + SAME_S:
+            return f"the window at {start_s:.6g} s lasts {end_s - start_s:.6g} s and not {length_s:.6g} s"
+    if _is_whole(track, grid)[_num_whole(track, grid) :].any():
+        return "a window that ends with the video comes before one that does not"
     return None
 
 
+def _is_whole(track: Track, grid: Grid) -> NDArray[np.bool_]:
+    """(T,) whether the last frame of a window, too, is before the end of the video."""
+    is_whole: NDArray[np.bool_] = track.end_s - track.start_s > float(grid.length_s - 1 / grid.fps) + SAME_S
+    return is_whole
+
+
 def _num_whole(track: Track, grid: Grid) -> int:
-    is_whole = np.abs(track.end_s - track.start_s - float(grid.length_s)) <= SAME_S
+    is_whole = _is_whole(track, grid)
     return len(is_whole) if is_whole.all() else int(is_whole.argmin())
 
 
-def _end_s(track: Track, grid: Grid) -> float:
-    end_s = float(track.end_s.max() - track.start_s[0])
-    if grid.step_s <= grid.length_s - 1 / grid.fps:
+def _end_s(track: Track, num_whole: int, grid: Grid) -> float:
+    """Where the video ends. The end of a whole window may be a little later: its last frame is in it, no more."""
+    end_s = float(track.end_s[-1] - track.start_s[0])
+    if num_whole < len(track.end_s) or grid.step_s <= grid.length_s - 1 / grid.fps:
         return end_s
-    # a window counts as whole up to a frame after the end, and the video ends before a next one would start
-    return min(end_s, float(len(track.start_s) * grid.step_s))
+    return min(end_s, float(len(track.start_s) * grid.step_s))  # or another window would start there
 
 
 # ---------------------------------------------------------------- the parts

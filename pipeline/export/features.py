@@ -23,14 +23,13 @@ from pipeline.export.feature_files import MAX_NAME_BYTES, FeatureFiles, Target
 from pipeline.export.feature_report import FeaturesReport
 from pipeline.export.feature_sequences import FeatureVideo, num_columns, placed, refuse_maps, unit_parts, unit_tracks
 from pipeline.export.folder import ExportFolder
-from pipeline.export.grid import Clock, Grid, clips_of, grid_of
+from pipeline.export.grid import Clock, Grid, clips_of, configured_grid, stored_grid
 from pipeline.export.lengths import Length
 from pipeline.export.source import require_whole
 from pipeline.graph import Plan, Product, Unit
 from pipeline.receipts import read_ledger
 from pipeline.store import Store
 from pipeline.units import unit_rows
-from schemas.config import Clips
 from schemas.errors import UsageError
 
 VERSION = 1  # raised whenever the names or bytes of an export change
@@ -226,7 +225,7 @@ def _job(store: Store, plan: Plan, products: Sequence[Product], *, target: Targe
     for product in ordered:
         require_whole(store, product, plan.units)
         refuse_maps(store, product, plan.units[0])
-    grid = _grid(store, plan, ordered[0], clips[0])
+    grid = _grid(store, plan, ordered[0])
     columns = {product.path: num_columns(store, product, plan.units[0]) for product in ordered}
     return Job(
         store=store,
@@ -255,14 +254,15 @@ def _ordered(plan: Plan, products: Sequence[Product]) -> tuple[Product, ...]:
     return tuple(sorted(products, key=lambda product: product.settings["from"].startswith("flow/")))
 
 
-def _grid(store: Store, plan: Plan, product: Product, clips: Clips) -> Grid:
-    """The grid of the longest video in the first unit that has one of two windows or more."""
+def _grid(store: Store, plan: Plan, product: Product) -> Grid:
+    """The grid of the longest video in the first unit that has one of two windows or more; else as the settings say."""
+    configured = configured_grid(plan, product)
     for unit in plan.units:
         tracks = [track for track in unit_tracks(store, product, unit).values() if not isinstance(track, str)]
         longest = max(tracks, key=lambda track: len(track.start_s), default=None)
         if longest is not None and len(longest.start_s) > 1:
-            return grid_of(clips, (longest.start_s, longest.end_s))
-    return grid_of(clips)
+            return stored_grid(configured, longest.start_s, longest.end_s)
+    return configured
 
 
 def _facts(job: Job) -> dict[str, Any]:
@@ -292,4 +292,12 @@ def _require_some(job: Job, tally: Tally) -> None:
     """Raises UsageError where there are rows and none could be placed."""
     if tally.left_out and not tally.num_files:
         video_id, reason = next(iter(tally.left_out.items()))
-        raise UsageError(f"--product {job.products[0].path}: none of its videos can be exported; {video_id}: {reason}")
+        hint = (
+            "; windows inside clips go on from clip to clip where the clips' stride_s is a whole number of the "
+            "window's strides, and of no more than a clip holds windows"
+        )
+        has_windows = any(product.settings.get("window") for product in job.products)
+        raise UsageError(
+            f"--product {job.products[0].path}: none of its videos can be exported; {video_id}: {reason}"
+            + (hint if has_windows else "")
+        )

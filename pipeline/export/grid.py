@@ -70,32 +70,49 @@ class Grid:
 
 
 def clips_of(plan: Plan, product: Product) -> Clips:
-    """The settings of the clips whose windows a features product has. Raises UsageError where they follow no step."""
-    source = plan.product(product.settings["from"])
-    if source.kind == "flow":
-        source = plan.product(f"clips/{Flow.model_validate(source.settings).clips}")
-    clips = Clips.model_validate(source.settings)
+    """The settings of the clips that a features product looks into. Raises UsageError where they follow no step."""
+    path, _ = _upstream(plan, product)
+    clips = Clips.model_validate(plan.product(path).settings)
     if clips.windows != "stride":
         raise UsageError(
-            f"--product {product.path}: {source.path} has windows: {clips.windows}, and readers of features place row "
-            "t at t times a fixed stride; make features of clips with windows: stride"
+            f"--product {product.path}: {path} has windows: {clips.windows}, and readers of features place row t at t "
+            "times a fixed stride; make features of clips with windows: stride"
         )
     return clips
 
 
-def grid_of(clips: Clips, track: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None) -> Grid:
-    """The grid of a video's rows: start_s and end_s, ascending (T,) with T > 1. None: as the clips' settings have it.
+def configured_grid(plan: Plan, product: Product) -> Grid:
+    """The grid that the settings of a features product ask for: of its clips, or of the windows inside them."""
+    path, flow = _upstream(plan, product)
+    clips = Clips.model_validate(plan.product(path).settings)
+    window = product.settings.get("window")
+    if window is None:
+        fps = exact(clips.fps)
+        length_s = clips.frames / fps
+        return Grid(length_s if clips.stride_s is None else exact(clips.stride_s), length_s, fps)
+    fps = exact(flow.rate_fps(clips) if flow else clips.fps)
+    return Grid(window["stride"] / fps, window["frames"] / fps, fps)
 
-    Features may slide inside the clips, so what is stored decides; the settings make its numbers exact.
+
+def stored_grid(configured: Grid, start_s: NDArray[np.float64], end_s: NDArray[np.float64]) -> Grid:
+    """The grid of a video's rows, ascending (T,) seconds with T > 1: what is stored decides.
+
+    The settings make its numbers exact where they say the same.
     """
-    fps = exact(clips.fps)
-    length_s = clips.frames / fps
-    step_s = length_s if clips.stride_s is None else exact(clips.stride_s)
-    if track is not None:
-        start_s, end_s = track
-        step_s = _exactly(float(np.diff(start_s).min()), step_s, fps)
-        length_s = _exactly(float((end_s - start_s).max()), length_s, fps)
-    return Grid(step_s=step_s, length_s=length_s, fps=fps)
+    return Grid(
+        _exactly(float(np.diff(start_s).min()), configured.step_s, configured.fps),
+        _exactly(float((end_s - start_s).max()), configured.length_s, configured.fps),
+        configured.fps,
+    )
+
+
+def _upstream(plan: Plan, product: Product) -> tuple[str, Flow | None]:
+    """The path of the clips that a features product is made from, and the flow between them, if any."""
+    path: str = product.settings["from"]
+    if not path.startswith("flow/"):
+        return path, None
+    flow = Flow.model_validate(plan.product(path).settings)
+    return f"clips/{flow.clips}", flow
 
 
 def _exactly(found_s: float, configured_s: Fraction, fps: Fraction) -> Fraction:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from jobs.export import main, shown_progress
-from jobs.prepare import prepare
+from jobs.prepare import CONFIG_FILE, prepare, stored_plan
 from pipeline import receipts
 from pipeline.config import load_config
 from pipeline.stages import card_of, stage_module
+from pipeline.store import Store
 from pipeline.synth import SynthSpec, make_dataset
-from schemas.config import Limits
+from pipeline.units import write_manifest
+from schemas.config import Config, Limits
 from schemas.errors import UsageError
+from schemas.features import feature_schema
+from schemas.ledger import LedgerRow
+from schemas.manifest import MANIFEST_SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -123,3 +131,68 @@ def test_progress_in_a_log(capsys, monkeypatch) -> None:
         progress(64)
         progress(1000)
     assert capsys.readouterr().err.splitlines() == ["64/1,500 videos exported", "1,064/1,500 videos exported"]
+
+
+# ---------------------------------------------------------------- features
+
+
+@pytest.fixture(scope="module")
+def features_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """features/rgb and features/gray, 2 columns each, of two videos of 4 s, as a run leaves them."""
+    folder = tmp_path_factory.mktemp("features") / "out"
+    store = Store(str(folder))
+    rows = [{"video_id": name, "uri": f"/{name}", "labels": [], "label_ids": []} for name in ("v0", "v1")]
+    write_manifest(store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
+    of_clips = {"from": "clips/c", "model": "c3d", "weights": "random:0"}
+    document = {
+        "dataset": str(folder),
+        "source": {"kind": "directory", "videos": "/"},
+        "clips": {"c": {"frames": 8, "fps": 8}},
+        "features": {"rgb": of_clips, "gray": of_clips},
+    }
+    config = Config.model_validate(document).model_dump(mode="json", by_alias=True)
+    store.put(CONFIG_FILE, json.dumps({"config": config, "weights_sha256": {"rgb": "1", "gray": "2"}}).encode())
+    _, plan = stored_plan(str(folder))
+    for product in (plan.product("features/rgb"), plan.product("features/gray")):
+        for unit in plan.units:
+            video_id = rows[unit.start_row]["video_id"]
+            times = [{"start_s": float(t), "center_s": t + 0.5, "end_s": t + 1.0} for t in range(4)]
+            table = [
+                {"video_id": video_id, "clip_id": f"{video_id}@{t}", "view": "center", "label_ids": [], **time}
+                | {"embedding": [float(t), float(product.name == "gray")]}
+                for t, time in enumerate(times)
+            ]
+            with receipts.begin(store, product, unit) as writer:
+                writer.table(
+                    f"part-{unit.index:06d}.parquet", pa.Table.from_pylist(table, schema=feature_schema(2, "{}"))
+                )
+                writer.commit([LedgerRow(video_id, "", "ok", num_items=4)], items=4)
+    return folder
+
+
+@pytest.mark.parametrize("to", ["opentad", "actionformer", "npy", "mmaction2"])
+def test_features_of_two_products(features_dataset, tmp_path, to) -> None:
+    out = tmp_path / "out"
+    ended = export(features_dataset, "--product", "features/gray", "--out", out, to=to, product="features/rgb")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "of 4 columns (features/rgb 2 | features/gray 2)" in ended.stdout
+    if to == "mmaction2":
+        assert len((out / "csv/v_v1.csv").read_text().splitlines()) == 101
+        return
+    expected = [[t, 0, t, 1] for t in range(4)]
+    assert np.load(out / "features/v1.npy").tolist() == expected
+    assert "row t is centred on (t * 8 + 4) / 8 s" in ended.stdout
+    again = export(features_dataset, "--product", "features/gray", "--out", out, to=to, product="features/rgb")
+    assert (again.returncode, again.stdout) == (0, ended.stdout)
+
+
+def test_a_length_of_features(features_dataset, tmp_path) -> None:
+    ended = export(features_dataset, "--out", tmp_path / "o", "--length", "6", to="npy", product="features/rgb")
+    assert ended.returncode == 0, ended.stderr
+    assert np.load(tmp_path / "o/features/v0.npy").shape == (6, 2)
+
+
+def test_one_line_for_a_wrong_length(features_dataset, tmp_path) -> None:
+    ended = export(features_dataset, "--out", tmp_path / "o", "--length", "most", to="npy", product="features/rgb")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("reelmill: --length most: give valid, padded or the number of rows")

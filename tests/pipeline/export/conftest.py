@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import receipts
+from pipeline.export.features import export_features
 from pipeline.graph import Plan, Product, make_plan
 from pipeline.shards import read_shard
 from pipeline.stages import CODE_VERSIONS, card_of, stage_module
@@ -179,6 +180,14 @@ class StoredFeatures:
         self.written: dict[str, dict[str, list[Row]]] = {}
         for seed, (product, dim) in enumerate(zip(self.products, dims.values(), strict=True)):
             self.written[product.name] = self.write(product, dim, np.random.default_rng(seed))
+
+    def export(self, out: Path, *, target: str = "npy", products: Sequence[Product] | None = None, **options: Any):
+        return export_features(self.store, self.plan, products or self.products, out=str(out), target=target, **options)
+
+    @staticmethod
+    def starts(out: Path, video_id: str) -> list[float]:
+        """Column 0 of an exported file: the second, on the source's clock, at which each row's window starts."""
+        return np.load(out / f"features/{video_id}.npy")[:, 0].tolist()
 
     def windows(self, index: int) -> list[Window]:
         begin, end = self.span_s[index]
