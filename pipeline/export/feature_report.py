@@ -22,7 +22,7 @@ class FeaturesReport:
     clock: Clock
     clip_fps: float
     length: Length
-    views: tuple[str, ...]
+    views: set[str]
     num_files: int
     num_rows: int
     num_repeated: int  # rows at the end that repeat a video's last window
@@ -40,7 +40,7 @@ class FeaturesReport:
     def lines(self) -> list[str]:
         lines = [self._files(), self._seconds()]
         if len(self.views) > 1:
-            lines.append(f"each row is the mean of {len(self.views)} views: {', '.join(self.views)}")
+            lines.append(f"each row is the mean of {len(self.views)} views: {', '.join(sorted(self.views))}")
         if self.clock.fps != self.clip_fps:
             lines.append(
                 f"frames are counted {float(self.clock.fps):g} times a second, the clips' own come {self.clip_fps:g} "

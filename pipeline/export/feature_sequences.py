@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -187,7 +188,8 @@ def unit_parts(store: Store, products: Sequence[Product], unit: Unit) -> list[ND
 
 def num_columns(store: Store, product: Product, unit: Unit) -> int:
     """d of a product. Raises as `unit_tracks` does."""
-    return int(_read(store, product, unit, ["embedding"]).schema.field("embedding").type.list_size)
+    with _part(store, product, unit) as part:
+        return int(part.schema_arrow.field("embedding").type.list_size)
 
 
 def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
@@ -196,10 +198,17 @@ def _matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 
 def _read(store: Store, product: Product, unit: Unit, columns: list[str]) -> pa.Table:
+    with _part(store, product, unit) as part:
+        return part.read(columns=columns)
+
+
+@contextmanager
+def _part(store: Store, product: Product, unit: Unit) -> Iterator[pq.ParquetFile]:
+    """Raises ReelmillError where it is missing, or damaged where it is read."""
     path = f"{product.path}/part-{unit.index:06d}.parquet"
     try:
         with store.open(path) as file:
-            return pq.read_table(file, columns=columns)
+            yield pq.ParquetFile(file)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise receipts.unreadable(path, product.path, unit.index, error) from None
 

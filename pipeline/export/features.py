@@ -15,17 +15,15 @@ source's own clock.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.export.annotations import AnnotationFiles, JsonObjects, SegmentLabels
 from pipeline.export.feature_files import MAX_NAME_BYTES, FeatureFiles, Target
+from pipeline.export.feature_job import Job, check_job
 from pipeline.export.feature_report import FeaturesReport
-from pipeline.export.feature_sequences import FeatureVideo, num_columns, placed, refuse_maps, unit_parts, unit_tracks
+from pipeline.export.feature_sequences import FeatureVideo, placed, unit_parts, unit_tracks
 from pipeline.export.folder import ExportFolder
-from pipeline.export.grid import Clock, Grid, clips_of, configured_grid, stored_grid
-from pipeline.export.lengths import Length
-from pipeline.export.source import require_whole
 from pipeline.graph import Plan, Product, Unit
 from pipeline.receipts import read_ledger
 from pipeline.store import Store
@@ -33,20 +31,6 @@ from pipeline.units import unit_rows
 from schemas.errors import UsageError
 
 VERSION = 1  # raised whenever the names or bytes of an export change
-MMACTION2_ROWS = "100"  # what the configs of BSN and BMN take
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What is to be written, all settings being checked."""
-
-    store: Store
-    products: tuple[Product, ...]  # rgb first, flow last
-    columns: dict[str, int]  # product path -> how many
-    grid: Grid
-    clock: Clock
-    length: Length
-    target: Target
 
 
 @dataclass(slots=True)
@@ -82,7 +66,7 @@ def export_features(
     Raises UsageError where the products or settings don't go together or `out` holds something else, ReelmillError
     where a unit is missing, stale or damaged.
     """
-    job = _job(store, plan, products, target=target, length=length)
+    job = check_job(store, plan, products, target=target, length=length)
     identity = {
         "target": target,
         "product": " + ".join(product.path for product in job.products),
@@ -91,11 +75,11 @@ def export_features(
         "length": str(job.length),
         "version": VERSION,
     }
-    folder = ExportFolder(out, identity=identity, facts=_facts(job))
+    folder = ExportFolder(out, identity=identity, facts=job.facts())
     files, labels, tally = FeatureFiles(folder, target), SegmentLabels.of(store), Tally()
     with (
         AnnotationFiles(folder.store, target, labels, job.clock) as annotations,
-        JsonObjects(folder.store, inside="videos", beside=_facts(job)) as info,
+        JsonObjects(folder.store, inside="videos", beside=job.facts()) as info,
     ):
         info.open("info.json")
         for unit in plan.units:
@@ -113,16 +97,10 @@ def export_features(
         clock=job.clock,
         clip_fps=float(job.grid.fps),
         length=job.length,
-        views=tuple(sorted(tally.views)),
-        num_files=tally.num_files,
-        num_rows=tally.num_rows,
-        num_repeated=tally.num_repeated,
-        num_without=tally.num_without,
-        num_partial=tally.num_partial,
-        left_out=tally.left_out,
         num_segments=annotations.num_segments,
         num_labels=len(annotations.labels_used),
         num_numbered=len(labels.names),
+        **asdict(tally),
     )
 
 
@@ -199,93 +177,6 @@ def _video_facts(job: Job, video: FeatureVideo, num_frames: int) -> dict[str, An
         stride = num_frames / num_rows
         return {**facts, "feature_stride": stride, "snippet_frames": stride, "offset_frames": stride / 2}
     return {**facts, "num_repeated": max(0, num_rows - video.num_rows)}
-
-
-# ---------------------------------------------------------------- the settings
-
-
-def _job(store: Store, plan: Plan, products: Sequence[Product], *, target: Target, length: str | None) -> Job:
-    rule = Length.parse(length) if length else None
-    ordered = _ordered(plan, products)
-    clips = [clips_of(plan, product) for product in ordered]
-    if target == "mmaction2" and rule is None:
-        rule = Length.parse(MMACTION2_ROWS)
-    if target == "mmaction2" and rule and rule.rule != "fixed":
-        raise UsageError(
-            f"--length {rule}: the localizers of mmaction2 take the same number of rows of each video; give that "
-            f"number, {MMACTION2_ROWS} for BSN and BMN"
-        )
-    if rule is None:
-        rule = Length("valid" if clips[0].tail == "drop" else "padded")
-    if rule.rule == "padded" and clips[0].tail == "drop":
-        raise UsageError(
-            f"--length padded: the clips of {ordered[0].path} leave out what their last window does not hold "
-            "(tail: drop), so nothing is known of where the videos end; give valid"
-        )
-    for product in ordered:
-        require_whole(store, product, plan.units)
-        refuse_maps(store, product, plan.units[0])
-    grid = _grid(store, plan, ordered[0])
-    columns = {product.path: num_columns(store, product, plan.units[0]) for product in ordered}
-    return Job(
-        store=store,
-        products=ordered,
-        columns=columns,
-        grid=grid,
-        clock=grid.clock(),
-        length=rule,
-        target=target,
-    )
-
-
-def _ordered(plan: Plan, products: Sequence[Product]) -> tuple[Product, ...]:
-    """In the order given, but those of flow last."""
-    for product in products:
-        if product.kind != "features":
-            have = ", ".join(other.path for other in plan.products if other.kind == "features")
-            raise UsageError(
-                f"--product {product.path}: these tools read features; "
-                + (f"give some of {have}" if have else "this dataset has none, so add a `features` section and run it")
-            )
-    paths = [product.path for product in products]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(f"--product {path} is given twice; its columns would stand side by side with themselves")
-    return tuple(sorted(products, key=lambda product: product.settings["from"].startswith("flow/")))
-
-
-def _grid(store: Store, plan: Plan, product: Product) -> Grid:
-    """The grid of the longest video in the first unit that has one of two windows or more; else as the settings say."""
-    configured = configured_grid(plan, product)
-    for unit in plan.units:
-        tracks = [track for track in unit_tracks(store, product, unit).values() if not isinstance(track, str)]
-        longest = max(tracks, key=lambda track: len(track.start_s), default=None)
-        if longest is not None and len(longest.start_s) > 1:
-            return stored_grid(configured, longest.start_s, longest.end_s)
-    return configured
-
-
-def _facts(job: Job) -> dict[str, Any]:
-    """What a reader of the files has to know, and the same for all videos."""
-    stops = [sum(list(job.columns.values())[: i + 1]) for i in range(len(job.columns))]
-    facts: dict[str, Any] = {
-        "columns": [
-            {"product": path, "first": stop - count, "stop": stop}
-            for (path, count), stop in zip(job.columns.items(), stops, strict=True)
-        ],
-        "fps": float(job.clock.fps),
-        "length": str(job.length),
-        "seconds": "from the start of a video's first window, which is at start_s on the source's clock",
-    }
-    if job.length.rule == "fixed":
-        return {**facts, "center_s": f"(t + 0.5) * duration / {job.length}"}
-    return {
-        **facts,
-        "center_s": "(t * feature_stride + offset_frames) / fps",
-        "feature_stride": job.clock.feature_stride,
-        "snippet_frames": job.clock.snippet_frames,
-        "offset_frames": job.clock.offset_frames,
-    }
 
 
 def _require_some(job: Job, tally: Tally) -> None:

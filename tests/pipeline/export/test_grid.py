@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.export.grid import Grid, configured_grid, stored_grid
 from pipeline.video.sample import exact
 from schemas.errors import UsageError
 
@@ -89,3 +92,24 @@ def test_windows_without_a_step(stored, tmp_path, windows) -> None:
     with pytest.raises(UsageError, match=sentence):
         data.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_grid_of_windows_inside_clips(stored) -> None:
+    data = stored([10.0], clips={"frames": 64, "fps": 25})
+    product = data.products[0]
+    assert configured_grid(data.plan, product) == Grid(Fraction(64, 25), Fraction(64, 25), Fraction(25))
+    window = {"window": {"frames": 16, "stride": 4}}
+    inside = replace(product, settings={**product.settings, **window})
+    assert configured_grid(data.plan, inside) == Grid(Fraction(4, 25), Fraction(16, 25), Fraction(25))
+    clips, flow = data.plan.product("clips/c"), data.plan.product("flow/f")
+    plan = replace(data.plan, products=(clips, replace(flow, settings={**flow.settings, "fps": 12.5})))
+    of_flow = replace(product, settings={"from": "flow/f", **window})
+    assert configured_grid(plan, of_flow) == Grid(Fraction(8, 25), Fraction(32, 25), Fraction(25, 2))
+
+
+def test_what_is_stored_decides_and_settings_make_it_exact() -> None:
+    configured = Grid(Fraction(16, 5), Fraction(16, 5), Fraction(5))
+    times = np.array([7.1, 10.3, 13.5])
+    assert stored_grid(configured, times, times + 3.2) == configured
+    times = np.array([7.1, 7.9, 8.7])
+    assert stored_grid(configured, times, times + 1.6) == Grid(Fraction(4, 5), Fraction(8, 5), Fraction(5))
