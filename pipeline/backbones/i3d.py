@@ -72,6 +72,17 @@ RECIPES: dict[Modality, dict[str, Preprocessing]] = {
         "deepmind": Preprocessing(
             recipe="deepmind", modality="flow", fps=25, short_side=256, crop=(224, 224), bound_px=20.0
         ),
+        "video_features": Preprocessing(
+            recipe="video_features",
+            modality="flow",  # its own is RAFT's
+            fps=None,
+            short_side=256,
+            long_side="floor",
+            filter="antialias",
+            crop=(224, 224),
+            bound_px=20.0,
+            is_rounded=True,
+        ),
     },
 }
 

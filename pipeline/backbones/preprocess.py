@@ -21,6 +21,8 @@ from torch import Tensor
 from schemas.errors import ReelmillError, UsageError
 from schemas.preprocess import Filter, PreprocessSection
 
+LEVELS = 255  # of rounded flow, beside 0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MeanVolume:
@@ -51,6 +53,7 @@ class Preprocessing:
     mean_source: str = ""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     bound_px: float | None = None  # flow: cut at ± this, and divided by it
+    is_rounded: bool = False  # flow: through whole levels, 128 + 255 px / (2 bound), where 0 px is not 0 but 1/255
 
     # ------------------------------------------------------------ frames, as numpy
 
@@ -107,7 +110,10 @@ class Preprocessing:
         if self.modality == "flow":
             assert self.bound_px is not None
             px = clips.float() if meaning is None else meaning[clips.long()]
-            return (px.clamp(-self.bound_px, self.bound_px) / self.bound_px).permute(0, 4, 1, 2, 3)
+            share = px.clamp(-self.bound_px, self.bound_px) / self.bound_px
+            if self.is_rounded:
+                share = (128 + LEVELS / 2 * share).round() * (2 / LEVELS) - 1
+            return share.permute(0, 4, 1, 2, 3)
         x = (clips.flip(-1) if self.colour == "BGR" else clips).float()
         low, high = self.range
         if (low, high) != (0.0, 255.0):
@@ -136,7 +142,9 @@ class Preprocessing:
         if self.modality == "flow":
             size = f"short side {self.short_side}" if self.resize is None else _by(self.resize)
             before = f"flow of frames of {size}" if self.resize or self.short_side else "flow of frames of any size"
-            return f"{before}, computed after the resize; {crop}; px are cut at ±{self.bound_px:g} and divided by it"
+            rounded = ", by way of whole levels, of which 128 is no motion" if self.is_rounded else ""
+            cut = f"px are cut at ±{self.bound_px:g} and divided by it{rounded}"
+            return f"{before}, computed after the resize; {crop}; {cut}"
         size = self._resize_words()
         if self.crop is not None:
             size = f"frames of the crop's size are used as they are, others: {size}"
