@@ -1,0 +1,100 @@
+"""Clips, decoded again from their videos as the card says, and compared with the stored frames."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline import receipts
+from pipeline.store import Store
+from pipeline.verify.job import Job, pairs
+from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
+from pipeline.verify.stored import Stored, require_version
+from pipeline.verify.videos import Members, Remade, Sample, unlike
+from pipeline.video.encode import decode_frames
+from pipeline.video.guard import Decoder
+from schemas.config import Clips
+from schemas.errors import ReelmillError
+from schemas.manifest import VideoRow
+
+MEAN_LEVELS_MAX = 1.0  # of a clip's pixels: other builds of the decoders round by less, another resize by more
+FACTS = ("start_s", "end_s", "frame_pts_s", "num_real_frames", "height_px", "width_px")
+
+
+def remake(job: Job, source: str, unit: int, wanted: Mapping[str, str]) -> Remade:
+    """The clips `wanted` (clip_id -> video_id) of a unit of the clips product `source`, from their videos."""
+    spec = settings_of(job.store, source)
+
+    def sampler(row: VideoRow, ids: set[str], decoder: Decoder) -> Generator[Sample, None, Any]:
+        for clip in decoder.clips(row, spec):
+            facts = {
+                "clip_id": clip.clip_id,
+                "video_id": row.video_id,
+                "start_s": clip.start_s,
+                "center_s": (clip.start_s + clip.end_s) / 2,
+                "end_s": clip.end_s,
+                "label_ids": list(clip.label_ids),
+                "frame_pts_s": list(clip.frame_pts_s),
+                "num_real_frames": clip.num_real_frames,
+                "height_px": clip.height_px,
+                "width_px": clip.width_px,
+            }
+            yield Sample(facts, clip.members)
+
+    return job.videos.remake(source, unit, wanted, sampler)
+
+
+def settings_of(store: Store, source: str) -> Clips:
+    """What the card of a clips product says. Raises NotCheckedError where this version does not know it."""
+    try:
+        return Clips.model_validate(receipts.read_card(store, source).settings)
+    except ValueError as error:
+        raise NotCheckedError.of_settings(source, error) from None
+
+
+def check(job: Job, stored: Stored, report: ProductReport) -> None:
+    """Make clips again and compare. Raises NotCheckedError where that is not possible here."""
+    require_version(stored)
+    spec = settings_of(job.store, stored.path)
+    names = (*FACTS, "label_ids") if job.inputs.has_manifest else FACTS
+    means: list[float] = []
+    largest = num_equal = 0
+    for clip_id, members, again in pairs(job, stored, report, remake=remake):
+        problem = unlike(json.loads(members["json"]), again.facts, names)
+        if problem:
+            report.faults.append(f"clip {clip_id}: {problem}")
+            continue
+        try:
+            mean, most = difference(members, again.members, spec)
+        except ReelmillError as error:
+            report.faults.append(f"clip {clip_id}: {error}")
+            continue
+        means.append(mean)
+        largest, num_equal = max(largest, most), num_equal + (most == 0)
+        if mean > MEAN_LEVELS_MAX:
+            report.faults.append(
+                f"clip {clip_id}: its pixels are {mean:.2f} levels off on average, {most} at most, and rounding "
+                f"explains {MEAN_LEVELS_MAX:g}: it was not made as the card says (resize, filter, crop, encoding)"
+            )
+    if means:
+        remark = f"{num_equal} of {len(means)} are equal" + (f"; {largest} levels at most" if largest else "")
+        report.comparisons.append(Comparison("videos", "clips", "levels", tuple(means), remark))
+
+
+def same_frames(stored: Members, remade: Members) -> bool:
+    """Whether two samples hold the same bytes beside what is said of them."""
+    return {name: data for name, data in stored.items() if name not in ("json", "cls")} == remade
+
+
+def difference(stored: Members, remade: Members, spec: Clips) -> tuple[float, int]:
+    """(mean, largest) absolute difference of two clips' pixels, in levels."""
+    if same_frames(stored, remade):
+        return 0.0, 0
+    a, b = (decode_frames(members, spec.encoding).astype(np.int16) for members in (stored, remade))
+    if a.shape != b.shape:
+        raise ReelmillError(f"it holds frames of {a.shape}, and its video gives {b.shape} (T, height, width, colours)")
+    off = np.abs(a - b)
+    return float(off.mean()), int(off.max())
