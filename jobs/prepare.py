@@ -18,6 +18,7 @@ from schemas.config import Config, Features
 from schemas.errors import ReelmillError, UsageError
 
 CONFIG_FILE = "_config.json"  # lets `status` answer from storage alone
+MODALITIES = {"clips": "rgb", "flow": "flow"}  # what each kind of product holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,6 @@ class Prepared:
     config: Config
     store: Store
     plan: Plan
-
-
-SOURCES = {"clips": ("rgb", "rgb frames"), "flow": ("flow", "flow")}  # kind -> what a model must take, in words
 
 
 def hash_weights(name: str, features: Features) -> str:
@@ -39,13 +37,14 @@ def hash_weights(name: str, features: Features) -> str:
         raise UsageError(
             f"features.{name}.model: there is no model {features.model!r}, only {', '.join(backbones.names())}"
         )
-    modality, words = SOURCES[features.source.partition("/")[0]]
     takes = backbones.modality(features.model)
-    if takes != modality:
-        fit = "flow: make a flow product of these clips" if takes == "flow" else "frames: take clips"
-        raise UsageError(
-            f"features.{name}.from: {features.model} takes {takes}, and {features.source} is {words}; it wants {fit}"
+    if takes != MODALITIES[features.source.partition("/")[0]]:
+        problem = (
+            f"takes flow, and {features.source} is rgb frames: make a flow product of these clips, and take that"
+            if takes == "flow"
+            else f"takes rgb frames, and {features.source} is flow: take the clips that it was made of"
         )
+        raise UsageError(f"features.{name}.from: {features.model} {problem}")
     return backbones.weights_sha256(features.model, features.weights, preprocess=features.preprocess)
 
 

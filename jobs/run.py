@@ -63,7 +63,7 @@ def main(
         print(json.dumps(_summary(config, states, failed, allowed, metrics, losses), indent=1))
     else:
         _print_summary(config, states, failed, metrics)
-    for sentence in tight_bounds(losses):
+    for sentence in (*_deviations(prepared), *tight_bounds(losses)):
         Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
     if len(failed) > allowed:
         if not as_json:
@@ -151,6 +151,16 @@ def _draw_previews(prepared: Prepared) -> None:
         if sheet is not None:
             store.put(f"{product.path}/{PREVIEW_FILE}", sheet)
             receipts.sweep(store, product.path)
+
+
+def _deviations(prepared: Prepared) -> list[str]:
+    """A line for each way in which a network's input differs from its published recipe."""
+    return [
+        f"{product.path} differs from the published model's input: {sentence}"
+        for product in prepared.plan.products
+        if product.kind == "features"
+        for sentence in receipts.read_card(prepared.store, product.path).details["deviations"]
+    ]
 
 
 def _warn_of_other_versions(prepared: Prepared, states: Sequence[ProductState]) -> None:

@@ -323,6 +323,10 @@ class Config(Section):
                     raise ValueError(
                         f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}"
                     )
+                if self.features[feature_name].dense:
+                    raise ValueError(
+                        f"heads.{name}.features: {feature_name} is maps (dense: true), and this head takes vectors"
+                    )
         return self
 
     def _check_flow(self, name: str, flow: Flow) -> None:

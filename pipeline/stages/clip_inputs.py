@@ -79,8 +79,8 @@ def window_starts(num_frames: int, num_real: int, settings: Features) -> range:
     """The first frame of each window in a clip of `num_frames`, of which the first `num_real` are no padding."""
     if settings.window is None:
         return range(1)
-    last = num_frames - settings.window.frames
-    return range(0, min(last, max(0, num_real - 1)) + 1, settings.window.stride)
+    last = min(num_frames - settings.window.frames, num_real - 1)
+    return range(0, last + 1, settings.window.stride)
 
 
 class ClipInputs:
@@ -142,5 +142,5 @@ class ClipInputs:
             return clip.start_s, clip.center_s, clip.end_s
         fps, clip_start_s = exact(self._upstream.fps), exact(clip.start_s)
         start_s = clip_start_s + first / fps
-        end_s = min(start_s + self._num_frames / fps, max(exact(clip.end_s), start_s))
+        end_s = min(start_s + self._num_frames / fps, exact(clip.end_s))
         return float(start_s), float((start_s + end_s) / 2), float(end_s)

@@ -39,7 +39,7 @@ class Clip:
     center_s: float
     end_s: float
     label_ids: tuple[int, ...]
-    num_real: int  # frames (of flow: fields) before the tail's padding begins
+    num_real: int  # frames before the video is over and the tail's padding begins
     height_px: int  # as stored
     width_px: int
 
@@ -148,7 +148,8 @@ def _facts(key: str, members: Members) -> Clip:
             center_s=float(row["center_s"]),
             end_s=float(row["end_s"]),
             label_ids=tuple(int(label) for label in row["label_ids"]),
-            num_real=int(row["num_real_fields" if "num_real_fields" in row else "num_real_frames"]),
+            # a field lies between two frames
+            num_real=int(row["num_real_fields"]) + 1 if "num_real_fields" in row else int(row["num_real_frames"]),
             height_px=int(row["height_px"]),
             width_px=int(row["width_px"]),
         )

@@ -79,7 +79,10 @@ def _require_input(
     try:
         spec.require_input(frames, crop or size)
     except UsageError as error:
-        raise UsageError(_with_advice(str(error), upstream, settings)) from None
+        if settings.window:
+            raise UsageError(f"window: {error}") from None
+        advice = "change them there, or take a window of each clip here"
+        raise UsageError(f"the clips of {upstream.path}: {error}; {advice}") from None
     mean = spec.preprocessing.mean
     if isinstance(mean, MeanVolume) and len(mean.values) != frames:
         raise UsageError(f"preprocess.mean: {mean.path} holds {len(mean.values)} frames, and {frames} enter the net")
@@ -109,11 +112,6 @@ def _fitted_size(spec: BackboneSpec, upstream: Upstream, sampling: Clips) -> tup
             "(height×width) does not fit inside; store larger clips, or set preprocess.short_side, resize or crop"
         )
     return spec.preprocessing.resize
-
-
-def _with_advice(problem: str, upstream: Upstream, settings: Features) -> str:
-    where = "window.frames" if settings.window else f"the clips of {upstream.path}"
-    return f"{where}: {problem}; set frames there, or a window inside the clips here"
 
 
 # ---------------------------------------------------------------- parts of the card

@@ -82,6 +82,10 @@ def read_sequences(
 
 
 def _read_part(store: Store, path: str, receipt: Receipt, rows: Sequence[LedgerRow], wanted: frozenset[str]) -> _Part:
+    if any(entry.path.startswith("maps-") for entry in receipt.files):
+        raise ReelmillError(
+            f"{store.uri}/{path}: holds maps (dense: true), and heads take vectors; make features without dense"
+        )
     names = [entry.path for entry in receipt.files if entry.path.startswith("part-")]
     if not names:  # no video of this unit gave a clip
         return _Part(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 0), np.float32))

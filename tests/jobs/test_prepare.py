@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jobs.prepare import CONFIG_FILE, prepare, stored_plan
@@ -58,3 +59,44 @@ def test_what_is_no_dataset_and_what_is_damaged(document, tmp_path: Path) -> Non
     (tmp_path / "out" / CONFIG_FILE).write_text("{")
     with pytest.raises(ReelmillError, match="is damaged"):
         stored_plan(document["dataset"])
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "sentence"),
+    [
+        (
+            "i3d_flow",
+            "clips/c",
+            "features.f.from: i3d_flow takes flow, and clips/c is rgb frames: make a flow product of these clips, and "
+            "take that",
+        ),
+        (
+            "c3d",
+            "flow/v",
+            "features.f.from: c3d takes rgb frames, and flow/v is flow: take the clips that it was made of",
+        ),
+        ("c4d", "clips/c", "features.f.model: there is no model 'c4d', only "),
+    ],
+)
+def test_a_model_that_does_not_take_what_it_is_given(
+    document, tmp_path: Path, model: str, source: str, sentence: str
+) -> None:
+    document["flow"] = {"v": {"clips": "c"}}
+    document["features"]["f"] |= {"model": model, "from": source}
+    with pytest.raises(UsageError) as error:
+        prepare(Config.model_validate(document))
+    assert str(error.value).startswith(sentence)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mean_volume_is_part_of_the_identity(document, tmp_path: Path) -> None:
+    volume = tmp_path / "mean.npy"
+    np.save(volume, np.zeros((16, 112, 112, 3), np.float32))
+    document["features"]["f"]["preprocess"] = {"mean": str(volume)}
+    before = prepare(Config.model_validate(document)).plan.product("features/f")
+    np.save(volume, np.ones((16, 112, 112, 3), np.float32))
+    after = prepare(Config.model_validate(document)).plan.product("features/f")
+    assert before.fingerprint != after.fingerprint
+    volume.unlink()
+    with pytest.raises(UsageError, match=r"mean\.npy: can't read this file"):
+        prepare(Config.model_validate(document))

@@ -46,6 +46,25 @@ def test_order_and_upstream() -> None:
     assert made.product("heads/actions").upstream == {"features/c3d": made.product("features/c3d").fingerprint}
 
 
+def test_features_of_flow_come_after_it() -> None:
+    of_flow = {"from": "flow/tvl1", "model": "i3d_flow", "weights": "w.pt"}
+    of_clips = {"from": "clips/rgb16", "model": "c3d", "weights": "w.pickle"}
+    features = {"i3d_flow": of_flow, "c3d": of_clips}
+    made = plan(config(features=features, heads__actions__features=["c3d", "i3d_flow"]))
+    assert [product.path for product in made.products] == [
+        "clips/rgb16",
+        "clips/other",
+        "features/c3d",
+        "flow/tvl1",
+        "features/i3d_flow",
+        "heads/actions",
+    ]
+    assert made.product("features/i3d_flow").upstream == {"flow/tvl1": made.product("flow/tvl1").fingerprint}
+    bound = plan(config(features=features, heads__actions__features=["c3d", "i3d_flow"], flow__tvl1__bound=15))
+    assert bound.product("features/i3d_flow").fingerprint != made.product("features/i3d_flow").fingerprint
+    assert bound.product("features/c3d").fingerprint == made.product("features/c3d").fingerprint
+
+
 @pytest.mark.parametrize(
     ("other", "stale"),
     [
@@ -60,6 +79,9 @@ def test_order_and_upstream() -> None:
         (lambda: plan(config(flow__tvl1__backend="cpu")), set()),
         (lambda: plan(config(flow__tvl1__backend="cuda")), {"flow/tvl1"}),
         (lambda: plan(config(features__c3d__layer="fc7")), {"features/c3d", "heads/actions"}),
+        (lambda: plan(config(features__c3d__preprocess="mmaction2")), {"features/c3d", "heads/actions"}),
+        (lambda: plan(config(features__c3d__window={"frames": 8, "stride": 4})), {"features/c3d", "heads/actions"}),
+        (lambda: plan(config(features__c3d__crops=3)), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(features__c3d__weights="moved/w.pickle")), set()),
         (lambda: plan(sha="other weights"), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(heads__actions__hidden=9)), {"heads/actions"}),

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.flow import params
-from schemas.config import MIN_FLOW_SIDE_PX, TVL1, Budget, Clips, Flow, Units
+from schemas.config import MIN_FLOW_SIDE_PX, TVL1, Budget, Clips, Config, Features, Flow, Units
 
 
 @pytest.mark.parametrize(("failed", "rows"), [(0, 0), (7, 7), ("2%", 20), ("0.5%", 5), ("100%", 1000)])
@@ -135,3 +135,84 @@ def test_flow_that_can_t_be_made(settings, clips: Clips, words: str) -> None:
     problem = Flow(clips="c", **settings).problem(clips)
     assert problem is not None
     assert words in problem
+
+
+# ---------------------------------------------------------------- features
+
+C3D = {"from": "clips/rgb16", "model": "c3d", "weights": "random:0"}
+
+
+def features(**changes) -> Features:
+    return Features.model_validate({**C3D, **changes})
+
+
+def whole(features: dict, **sections) -> Config:
+    document = {
+        "dataset": "out",
+        "source": {"kind": "directory", "videos": "/v"},
+        "clips": {"rgb16": {"frames": 16, "fps": 5}},
+        "flow": {"tvl1": {"clips": "rgb16", "fields": "T-1"}},
+        "features": {"f": {**C3D, **features}},
+    }
+    return Config.model_validate({**document, **sections})
+
+
+def test_features_survive_their_card() -> None:
+    for one in (
+        features(),
+        features(preprocess="mmaction2"),
+        features(preprocess={"crop": [112, 112], "mean": [1, 2, 3]}),
+    ):
+        assert Features.model_validate(one.model_dump(mode="json", by_alias=True)) == one
+    assert features(preprocess="mmaction2").preprocess.recipe == "mmaction2"
+
+
+def test_frames_that_enter_a_net() -> None:
+    assert features().num_frames(64) == 64
+    assert features(window={"frames": 16, "stride": 8}).num_frames(64) == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"time_pool": "mean"}, "time_pool: mean is for maps, and this makes vectors; set dense: true"),
+        ({"dtype": "float16"}, "dtype: float16 is for maps, and this makes vectors; set dense: true"),
+        ({"crops": 5}, "Input should be 1, 3 or 10"),
+        ({"precision": "int8"}, "Input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
+        ({"window": {"frames": 16}}, "stride"),
+        ({"window": {"frames": 16, "stride": 0}}, "greater than or equal to 1"),
+        ({"preprocess": {"resize": [128, 171], "short_side": 128}}, "give resize or short_side, not both"),
+        ({"preprocess": {"reszie": [128, 171]}}, "Extra inputs"),
+    ],
+)
+def test_features_that_contradict(settings, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        features(**settings)
+    features(dense=True, time_pool="mean", dtype="float16")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"from": "clips/no"}, "features.f.from: nothing is named 'clips/no'; this config has clips/rgb16, flow/tvl1"),
+        ({"from": "rgb16"}, "features.f.from: nothing is named 'rgb16'; this config has clips/rgb16, flow/tvl1"),
+        (
+            {"window": {"frames": 17, "stride": 1}},
+            "features.f.window: windows of 17 frames do not fit inside the clips of clips/rgb16, which hold 16",
+        ),
+        ({"from": "flow/tvl1", "window": {"frames": 16, "stride": 1}}, "the clips of flow/tvl1, which hold 15"),
+    ],
+)
+def test_features_that_do_not_fit_their_source(settings, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        whole(settings)
+    whole({"from": "flow/tvl1", "window": {"frames": 15, "stride": 1}})
+
+
+def test_heads_take_no_maps() -> None:
+    heads = {"h": {"kind": "lstm", "features": ["f"]}}
+    whole({}, heads=heads)
+    with pytest.raises(
+        ValidationError, match=r"heads\.h\.features: f is maps \(dense: true\), and this head takes vectors"
+    ):
+        whole({"dense": True}, heads=heads)

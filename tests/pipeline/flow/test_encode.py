@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.flow.encode import clip_members, decode_flow, describe, encode_field
+from pipeline.flow.encode import clip_members, decode_flow, decode_stored, describe, encode_field, level_meanings
 from schemas.config import Flow
 from schemas.errors import ReelmillError
 
@@ -35,6 +35,26 @@ def test_there_and_back(encoding, error_px) -> None:
     assert (back.shape, back.dtype) == (flow.shape, np.float32)
     assert 0 < np.abs(back - flow).max() <= error_px
     assert members == members_of(flow.copy(), settings)
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_levels_as_stored_and_what_they_mean(encoding) -> None:
+    settings = spec(encoding=encoding, bound=32.0)
+    members = members_of(smooth(), settings)
+    levels, meanings = decode_stored(members, settings), level_meanings(settings)
+    assert (levels.shape, levels.dtype) == (smooth().shape, np.uint8)
+    assert (meanings.shape, meanings.dtype) == ((256,), np.float32)
+    np.testing.assert_array_equal(meanings[levels], decode_flow(members, settings))
+    np.testing.assert_allclose(meanings[255 - levels], -meanings[levels], atol=1e-5)  # a mirror image's u
+
+
+def test_px_speak_for_themselves() -> None:
+    settings = spec(encoding="npy")
+    members = members_of(smooth(), settings)
+    assert level_meanings(settings) is None
+    stored = decode_stored(members, settings)
+    assert stored.dtype == np.float32
+    np.testing.assert_array_equal(stored, decode_flow(members, settings))
 
 
 def test_u_is_x_and_v_is_y() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline import receipts
@@ -101,3 +103,44 @@ def test_units_without_a_clip(dataset: Any, make_order_task: Callable[..., Any])
     nothing, _ = read(dataset, [])
     assert nothing.video_ids == ()
     assert nothing.offsets.tolist() == [0]
+
+
+def _rows(dataset: Any, videos: Any, **columns: Any) -> None:
+    """Write features again with columns of the parts changed."""
+    dataset.write(videos)
+    product = dataset.features["c3d"]
+    for unit in dataset.units:
+        path = f"{product.path}/part-{unit.index:06d}.parquet"
+        table = pq.read_table(dataset.store.path(path))
+        ledger = receipts.read_ledger(dataset.store, product.path, unit.index)
+        for name, change in columns.items():
+            values = change(table[name].to_pylist())
+            place = table.schema.get_field_index(name)
+            table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        with receipts.begin(dataset.store, product, unit) as writer:
+            writer.table(f"part-{unit.index:06d}.parquet", table)
+            writer.commit(ledger, items=table.num_rows)
+
+
+def test_windows_of_a_clip_are_in_time_order(dataset: Any, make_order_task: Callable[..., Any]) -> None:
+    videos = make_order_task(12)
+    _rows(dataset, videos, clip_id=lambda ids: [clip_id.split("_")[0] for clip_id in ids])  # one clip, slid over
+    sequences, _ = read(dataset, ["video-0002"])
+    np.testing.assert_array_equal(sequences.matrix, videos[2].clips)
+
+
+def test_several_views_are_refused(dataset: Any, make_order_task: Callable[..., Any]) -> None:
+    _rows(dataset, make_order_task(12), view=lambda views: ["left", *views[1:]])
+    with pytest.raises(ReelmillError, match="holds several views of a clip; heads are trained on 'center' alone"):
+        read(dataset, [])
+
+
+def test_maps_are_refused(dataset: Any, make_order_task: Callable[..., Any]) -> None:
+    dataset.write(make_order_task(12))
+    product, (unit, *_) = dataset.features["c3d"], dataset.units
+    ledger = receipts.read_ledger(dataset.store, product.path, unit.index)
+    with receipts.begin(dataset.store, product, unit) as writer:
+        writer.file("maps-000000.tar").write(b"")
+        writer.commit(ledger, items=0)
+    with pytest.raises(ReelmillError, match=r"features/c3d: holds maps \(dense: true\), and heads take vectors"):
+        read(dataset, [])
