@@ -108,21 +108,21 @@ class I3DR50(Network):
         *,
         num_classes: int | None,
         variant: str,
-        nonlocal_: NonLocalKind,
+        non_local: NonLocalKind,
         affinity: Affinity,
         preprocessing: Preprocessing,
     ) -> None:
         super().__init__()
         self.variant = VARIANTS[variant]
         self.stem = ConvBN(3, 64, (5, 7, 7), stride=(self.variant.stem_stride, 2, 2), padding=(2, 3, 3))
-        used = None if nonlocal_ == "none" else affinity
+        used = None if non_local == "none" else affinity
         self.res2 = _stage("res2", 64, stride=1, affinity=used)
         self.res3 = _stage("res3", 256, stride=2, affinity=used)
         self.res4 = _stage("res4", 512, stride=2, affinity=used)
         self.res5 = _stage("res5", 1024, stride=2, affinity=used)
         self.logits = nn.Linear(2048, num_classes) if num_classes is not None else None
-        self.options = {"variant": variant, "nonlocal": nonlocal_}
-        if nonlocal_ == "embedded":
+        self.options = {"variant": variant, "non_local": non_local}
+        if non_local == "embedded":
             self.options["affinity"] = affinity
         self.spec = _spec(num_classes, self.variant, preprocessing)
 
@@ -176,19 +176,19 @@ def _stage(stage: str, num_in: int, *, stride: int, affinity: Affinity | None) -
 def open_net(num_classes: int | None, options: Mapping[str, Option], preprocessing: Preprocessing) -> I3DR50:
     """An I3D-R50 on the meta device. Raises UsageError for an option's value.
 
-    Options: variant (8x8, 32x2), nonlocal (none, embedded, gaussian), affinity (of embedded ones).
+    Options: variant (8x8, 32x2), non_local (none, embedded, gaussian), affinity (of embedded ones).
     """
     variant = _choice(options, "variant", tuple(VARIANTS), "8x8")
-    kind = cast(NonLocalKind, _choice(options, "nonlocal", get_args(NonLocalKind), "none"))
+    kind = cast(NonLocalKind, _choice(options, "non_local", get_args(NonLocalKind), "none"))
     embedded = tuple(name for name in get_args(Affinity) if name != "gaussian")
     affinity = _choice(options, "affinity", embedded, VARIANTS[variant].affinity)
     if "affinity" in options and kind != "embedded":
-        raise UsageError(f"model_options.affinity: this is for nonlocal: embedded, and the net's is {kind}")
+        raise UsageError(f"model_options.affinity: this is for non_local: embedded, and the net's is {kind}")
     with torch.device("meta"):
         return I3DR50(
             num_classes=num_classes,
             variant=variant,
-            nonlocal_=kind,
+            non_local=kind,
             affinity="gaussian" if kind == "gaussian" else cast(Affinity, affinity),
             preprocessing=preprocessing,
         )
@@ -248,6 +248,7 @@ MODELS = {
         recipes=RECIPES,
         open_net=open_net,
         init_random=init_random,
-        option_names=("variant", "nonlocal", "affinity"),
+        option_names=("variant", "non_local", "affinity"),
+        recipe_of=lambda options: "mmaction2" if options.get("variant") == "32x2" else "pytorchvideo",
     )
 }

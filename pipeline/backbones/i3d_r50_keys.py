@@ -45,7 +45,7 @@ def _pytorchvideo() -> Keys:
     return keys | _conv("logits", "blocks.6.proj")
 
 
-def _mmaction2(nonlocal_: str, *, prefix: str = "", head: str | None = None) -> Keys:
+def _mmaction2(non_local: str, *, prefix: str = "", head: str | None = None) -> Keys:
     keys = _conv_bn("stem", f"{prefix}conv1.conv", f"{prefix}conv1.bn")
     for stage, block in _blocks():
         ours, theirs = f"{stage}.{block}", f"{prefix}{MMACTION2_STAGES[stage]}.{block}"
@@ -53,31 +53,31 @@ def _mmaction2(nonlocal_: str, *, prefix: str = "", head: str | None = None) -> 
             keys |= _conv_bn(f"{ours}.{conv}", f"{theirs}.{conv}.conv", f"{theirs}.{conv}.bn")
         if block == 0:
             keys |= _conv_bn(f"{ours}.shortcut", f"{theirs}.downsample.conv", f"{theirs}.downsample.bn")
-        if nonlocal_ != "none" and block in NON_LOCAL.get(stage, ()):
-            keys |= _mmaction2_non_local(nonlocal_, f"{ours}.non_local", f"{theirs}.non_local_block")
+        if non_local != "none" and block in NON_LOCAL.get(stage, ()):
+            keys |= _mmaction2_non_local(non_local, f"{ours}.non_local", f"{theirs}.non_local_block")
     return keys | (_conv("logits", head) if head else {})
 
 
-def _mmaction2_non_local(nonlocal_: str, ours: str, theirs: str) -> Keys:
+def _mmaction2_non_local(non_local: str, ours: str, theirs: str) -> Keys:
     keys = _conv(f"{ours}.g", f"{theirs}.g.0.conv")
     keys |= _conv_bn(f"{ours}.out", f"{theirs}.conv_out.conv", f"{theirs}.conv_out.bn")
-    if nonlocal_ == "embedded":
+    if non_local == "embedded":
         keys |= _conv(f"{ours}.theta", f"{theirs}.theta.conv") | _conv(f"{ours}.phi", f"{theirs}.phi.0.conv")
     return keys
 
 
 def _formats() -> Iterator[KeyMap]:
     """Those with more keys first: a file of theirs has all keys of the others, too."""
-    for nonlocal_, words in (("embedded", ", non-local"), ("gaussian", ", gaussian non-local"), ("none", "")):
-        recognizer = _mmaction2(nonlocal_, prefix="backbone.", head="cls_head.fc_cls")
+    for non_local, words in (("embedded", ", non-local"), ("gaussian", ", gaussian non-local"), ("none", "")):
+        recognizer = _mmaction2(non_local, prefix="backbone.", head="cls_head.fc_cls")
         ours = sorted(recognizer.values())
-        note = EMBEDDED_NOTE if nonlocal_ == "embedded" else ""
-        options: Mapping[str, Option] = {"nonlocal": nonlocal_}
-        theirs: Mapping[str, Option] = {"nonlocal": nonlocal_, "variant": "32x2"}
+        note = EMBEDDED_NOTE if non_local == "embedded" else ""
+        options: Mapping[str, Option] = {"non_local": non_local}
+        theirs: Mapping[str, Option] = {"non_local": non_local, "variant": "32x2"}
         yield KeyMap(f"reelmill{words}", dict(zip(ours, ours, strict=True)), options=options)
         yield KeyMap(f"mmaction2 recognizer{words}", recognizer, note, ignored=(COUNTERS,), options=theirs)
-        yield KeyMap(f"mmaction2 backbone{words}", _mmaction2(nonlocal_), note, ignored=(COUNTERS,), options=theirs)
-    options = {"nonlocal": "none", "variant": "8x8"}
+        yield KeyMap(f"mmaction2 backbone{words}", _mmaction2(non_local), note, ignored=(COUNTERS,), options=theirs)
+    options = {"non_local": "none", "variant": "8x8"}
     yield KeyMap("PyTorchVideo I3D_8x8_R50", _pytorchvideo(), ignored=(COUNTERS,), options=options)
 
 

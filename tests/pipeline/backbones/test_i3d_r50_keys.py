@@ -80,7 +80,7 @@ def test_ours_keeps_the_kind_of_blocks(name: str):
     theirs = read(shapes(name))
     ours = read({key: torch.zeros(()).expand(value.shape) for key, value in parameters(opened(theirs)).items()})
     assert ours.keymap.format.startswith("reelmill")
-    assert ours.keymap.options["nonlocal"] == theirs.keymap.options["nonlocal"]
+    assert ours.keymap.options["non_local"] == theirs.keymap.options["non_local"]
     assert "variant" not in ours.keymap.options  # it stands beside the weights
 
 

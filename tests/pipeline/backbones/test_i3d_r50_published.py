@@ -16,19 +16,19 @@ BOUND = 1e-4
 OPTIONS = {"mmaction2_i3d_r50_nl_embedded_gaussian": {"affinity": "softmax"}}  # what keys can't tell
 WRAPPERS = {"pytorchvideo_i3d_r50": "model_state"}  # under what the published file nests its weights
 EXPECTED = {  # golden -> the format as recognised, the options
-    "pytorchvideo_i3d_r50": ("PyTorchVideo I3D_8x8_R50", {"variant": "8x8", "nonlocal": "none"}),
-    "mmaction2_i3d_r50": ("mmaction2 recognizer", {"variant": "32x2", "nonlocal": "none"}),
+    "pytorchvideo_i3d_r50": ("PyTorchVideo I3D_8x8_R50", {"variant": "8x8", "non_local": "none"}),
+    "mmaction2_i3d_r50": ("mmaction2 recognizer", {"variant": "32x2", "non_local": "none"}),
     "mmaction2_i3d_r50_nl_dot_product": (
         "mmaction2 recognizer, non-local",
-        {"variant": "32x2", "nonlocal": "embedded", "affinity": "dot_product"},
+        {"variant": "32x2", "non_local": "embedded", "affinity": "dot_product"},
     ),
     "mmaction2_i3d_r50_nl_embedded_gaussian": (
         "mmaction2 recognizer, non-local",
-        {"variant": "32x2", "nonlocal": "embedded", "affinity": "softmax"},
+        {"variant": "32x2", "non_local": "embedded", "affinity": "softmax"},
     ),
     "mmaction2_i3d_r50_nl_gaussian": (
         "mmaction2 recognizer, gaussian non-local",
-        {"variant": "32x2", "nonlocal": "gaussian"},
+        {"variant": "32x2", "non_local": "gaussian"},
     ),
 }
 
