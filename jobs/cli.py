@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, failed and stale, from storage alone.",
     "train": "Train heads on stored features.",
     "evaluate": "Evaluate trained heads on stored features.",
+    "weights": "Say what a weights file is, or convert it.",
     "export": "Write a product as another tool reads it.",
     "synth": "Make a labelled motion dataset.",
 }
@@ -31,6 +32,9 @@ def main() -> None:
     for verb, text in VERBS.items():
         # only the verb that is called is imported: importing torch for `--help` would cost seconds
         function = import_module(f"jobs.{verb}").main if wanted == [verb] else _not_called
+        if isinstance(function, typer.Typer):  # a verb of several actions
+            app.add_typer(function, name=verb)
+            continue
         app.command(verb, help=None if wanted == [verb] else text, short_help=text)(interruptible(function))
     run_app(app)
 

@@ -1,4 +1,4 @@
-"""C3D against a plain reading of the prototxt, its sizes, its preprocessing and its options."""
+"""C3D against a plain reading of the prototxt, its sizes, its recipes, its options and its formats."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.backbones import build, c3d
+from pipeline.backbones.checkpoints import KeyMap
+from pipeline.backbones.identity import Option
+from pipeline.backbones.preprocess import Preprocessing, resolve
+from pipeline.backbones.views import cut, views_of
 from schemas.errors import ReelmillError, UsageError
+from schemas.preprocess import PreprocessSection
 
 MEAN_FILE = Path(__file__).resolve().parents[3] / ".." / "shared" / "data" / "c3d" / "sports1m_mean_16x112x112x3.npy"
+SPORTS1M = c3d.RECIPES["c3d-sports1m"]
+
+
+def meta_net(num_classes: int | None, **options: Option) -> c3d.C3D:
+    """Shapes without numbers."""
+    return c3d.open_net(num_classes, options, SPORTS1M)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +111,7 @@ def test_pool5_modes_differ_and_match_their_formulas(net: c3d.C3D) -> None:
     ceil = net.pool5(x)[0, 0, 0]
     edges = torch.tensor([1.0, 3, 5, 6])  # the last row or column that each window sees
     assert torch.equal(ceil, 49 + 7 * edges[:, None] + edges)
-    symmetric = c3d.open_net(487, {"pool5": "symmetric"}).pool5(x)[0, 0, 0]
+    symmetric = meta_net(487, pool5="symmetric").pool5(x)[0, 0, 0]
     edges = torch.tensor([0.0, 2, 4, 6])
     assert torch.equal(symmetric, 49 + 7 * edges[:, None] + edges)
 
@@ -128,7 +139,7 @@ def macs_of_one_clip(layer: str) -> int:
         assert isinstance(module.weight, Tensor)
         macs += output[0].numel() * module.weight[0].numel()
 
-    meta = c3d.open_net(487, {})
+    meta = meta_net(487)
     for module in meta.modules():
         if isinstance(module, (nn.Conv3d, nn.Linear)):
             module.register_forward_hook(count)
@@ -152,7 +163,7 @@ def test_unknown_layer(net: c3d.C3D) -> None:
 
 
 def test_without_a_classifier_only_logits_are_refused() -> None:
-    bare = c3d.open_net(None, {})
+    bare = meta_net(None)
     assert bare.features(torch.empty(1, 3, 16, 112, 112, device="meta"), layer="fc7").shape == (1, 4096)
     with pytest.raises(ReelmillError, match="no classifier"):
         bare(torch.empty(1, 3, 16, 112, 112, device="meta"))
@@ -162,7 +173,7 @@ def test_without_a_classifier_only_logits_are_refused() -> None:
 
 
 def test_random_weights_are_the_seeds(net: c3d.C3D) -> None:
-    again, other = c3d.open_net(5, {}), c3d.open_net(5, {})
+    again, other = meta_net(5), meta_net(5)
     with torch.no_grad():
         c3d.init_random(again.to_empty(device="cpu"), 3)
         c3d.init_random(other.to_empty(device="cpu"), 4)
@@ -188,35 +199,33 @@ def frames(height: int, width: int, num_frames: int = 16) -> np.ndarray:
     return np.random.default_rng(height).integers(0, 256, (num_frames, height, width, 3), np.uint8)
 
 
-def test_fit_crops_the_paper_s_size_at_8_29(net: c3d.C3D) -> None:
+def center(recipe: Preprocessing, stored: np.ndarray) -> np.ndarray:
+    fitted = recipe.fit(stored)
+    (view,) = views_of(fitted.shape[1:3], recipe.crop, crops=1, flip=False)
+    (cropped,) = cut(fitted, recipe.crop, [view])
+    return cropped
+
+
+def test_the_paper_s_size_is_cropped_at_8_29() -> None:
     stored = frames(128, 171)
-    assert np.array_equal(net.fit(stored), stored[:, 8:120, 29:141])
+    assert np.array_equal(center(SPORTS1M, stored), stored[:, 8:120, 29:141])
 
 
-def test_fit_takes_cropped_frames_as_they_are(net: c3d.C3D) -> None:
+def test_frames_of_the_crop_s_size_are_used_as_they_are() -> None:
     stored = frames(112, 112)
-    assert net.fit(stored) is stored
+    assert np.array_equal(center(SPORTS1M, stored), stored)
 
 
 @pytest.mark.parametrize("size", [(240, 320), (100, 60), (112, 171)])
-def test_fit_resizes_any_other_size(net: c3d.C3D, size: tuple[int, int]) -> None:
+def test_any_other_size_is_resized_to_128_171(size: tuple[int, int]) -> None:
     stored = frames(*size)
-    fitted = net.fit(stored)
-    assert fitted.shape == (16, 112, 112, 3)
     whole = cv2.resize(stored[5], (171, 128), interpolation=cv2.INTER_LINEAR)
-    assert np.array_equal(fitted[5], whole[8:120, 29:141])
+    assert np.array_equal(center(SPORTS1M, stored)[5], whole[8:120, 29:141])
 
 
-def test_fit_refuses_other_lengths_and_types(net: c3d.C3D) -> None:
-    with pytest.raises(ReelmillError, match="16 frames, got one of 8"):
-        net.fit(frames(128, 171, 8))
-    with pytest.raises(ReelmillError, match="uint8 frames"):
-        net.fit(frames(128, 171).astype(np.float32))
-
-
-def test_normalise_is_bgr_minus_the_mean(net: c3d.C3D) -> None:
+def test_input_is_bgr_minus_the_mean() -> None:
     stored = frames(112, 112)
-    x = net.normalise(torch.from_numpy(stored[None]))
+    x = SPORTS1M.normalise(torch.from_numpy(stored[None]))
     assert x.shape == (1, 3, 16, 112, 112)
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last_3d)
@@ -231,40 +240,53 @@ def test_the_mean_is_that_of_the_published_volume() -> None:
     np.testing.assert_allclose(np.load(MEAN_FILE).mean((0, 1, 2), dtype=np.float64), c3d.MEAN_BGR, atol=1e-7)
 
 
-def test_mean_volume_is_subtracted_where_the_pixel_is(tmp_path: Path) -> None:
-    volume = np.random.default_rng(0).uniform(60, 130, (16, 112, 112, 3)).astype(np.float32)
-    np.save(tmp_path / "mean.npy", volume)
-    with_volume = c3d.open_net(487, {"mean": str(tmp_path / "mean.npy")})
+def test_the_published_volume_is_a_mean() -> None:
+    if not MEAN_FILE.exists():
+        pytest.skip(f"{MEAN_FILE} is not here")
+    recipe = resolve("c3d", c3d.RECIPES, PreprocessSection(mean=str(MEAN_FILE)))
     stored = frames(112, 112)
-    x = with_volume.normalise(torch.from_numpy(stored[None]))
-    t, row, column, channel = 11, 3, 90, 2
-    expected = float(stored[t, row, column, 0]) - volume[t, row, column, channel]  # channel 2 of BGR is red
-    assert x[0, channel, t, row, column].item() == pytest.approx(expected, abs=1e-4)
-    assert with_volume.spec.mean == pytest.approx(volume.mean((0, 1, 2)), rel=1e-4)
-    assert "mean.npy" in with_volume.spec.words()
+    x = recipe.normalise(torch.from_numpy(stored[None]))  # 1×3×16×112×112
+    expected = stored[..., ::-1].astype(np.float64) - np.load(MEAN_FILE)
+    np.testing.assert_allclose(x[0].permute(1, 2, 3, 0).numpy(), expected, atol=2e-5)
 
 
-def test_mean_in_another_layout_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "mean.npy"
-    np.save(path, np.zeros((3, 16, 112, 112), np.float32))
-    with pytest.raises(UsageError, match=r"has shape \(3, 16, 112, 112\); the mean volume is \(16, 112, 112, 3\)"):
-        c3d.open_net(487, {"mean": str(path)})
-    path.write_bytes(b"no array")
-    with pytest.raises(UsageError, match=r"can't be read as a \.npy file"):
-        c3d.open_net(487, {"mean": str(path)})
-    with pytest.raises(UsageError, match="can't be read"):
-        c3d.open_net(487, {"mean": str(tmp_path / "nowhere.npy")})
+def test_a_mean_of_another_length_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "mean.npy", np.zeros((8, 112, 112, 3), np.float32))
+    with pytest.raises(UsageError, match=r"preprocess\.mean: .*mean\.npy holds 8 frames, c3d takes 16"):
+        build("c3d", weights="random:0", preprocess=PreprocessSection(mean=str(tmp_path / "mean.npy")))
+
+
+def test_mmaction2_keeps_the_aspect_and_gives_rgb_the_means_of_its_configs() -> None:
+    recipe = c3d.RECIPES["mmaction2"]
+    assert recipe.target(240, 320) == (128, 171)
+    assert recipe.target(320, 240) == (171, 128)
+    stored = frames(112, 112)
+    x = recipe.normalise(torch.from_numpy(stored[None]))
+    np.testing.assert_array_equal(x[0, 0].numpy(), stored[..., 0].astype(np.float32) - 104)
+    np.testing.assert_array_equal(x[0, 2].numpy(), stored[..., 2].astype(np.float32) - 128)
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(UsageError, match="c3d has no such option; it has mean and pool5"):
-        c3d.open_net(487, {"pol5": "ceil"})
+    with pytest.raises(UsageError, match=r"model_options\.pol5: c3d has no such option; it has num_classes and pool5"):
+        build("c3d", weights="random:0", options={"pol5": "ceil"})
     with pytest.raises(UsageError, match="write ceil or symmetric, got 'floor'"):
-        c3d.open_net(487, {"pool5": "floor"})
+        meta_net(487, pool5="floor")
 
 
-def test_bf16_keeps_the_mean_exact(net: c3d.C3D) -> None:
-    half = c3d.open_net(5, {})
-    half.to(torch.bfloat16)
-    stored = torch.from_numpy(frames(112, 112)[None])
-    assert torch.equal(half.normalise(stored), net.normalise(stored))
+# ---------------------------------------------------------------- formats
+
+
+def test_the_names_of_the_formats_as_published() -> None:
+    maps = {fmt.format: fmt.keys for fmt in c3d.FORMATS}
+    assert maps["DavideA c3d.pickle"]["conv2.weight"] == "conv2a.weight"
+    assert maps["mmaction2 backbone"]["conv3b.conv.bias"] == "conv3b.bias"
+    assert maps["mmaction2 recognizer"]["backbone.fc7.weight"] == "fc7.weight"
+    assert maps["mmaction2 recognizer"]["cls_head.fc_cls.bias"] == "fc8.bias"
+
+
+@pytest.mark.parametrize("fmt", c3d.FORMATS, ids=lambda fmt: fmt.format)
+def test_each_format_fills_every_parameter(fmt: KeyMap) -> None:
+    has_classifier = "fc8.bias" in fmt.keys.values()
+    net = meta_net(487 if has_classifier else None)
+    assert sorted(fmt.keys.values()) == sorted(net.state_dict())
+    assert len(set(fmt.keys.values())) == len(fmt.keys)
