@@ -85,7 +85,9 @@ def export_features(
         for unit in plan.units:
             _write_unit(job, unit, files, tally, annotations, info)
             progress(unit.num_rows)
-        _require_some(job, tally)
+        if tally.left_out and not tally.num_files:
+            folder.withdraw()
+            raise _nothing_placed(job, tally)
         annotations.publish()
         info.publish()
     folder.sweep()
@@ -179,16 +181,15 @@ def _video_facts(job: Job, video: FeatureVideo, num_frames: int) -> dict[str, An
     return {**facts, "num_repeated": max(0, num_rows - video.num_rows)}
 
 
-def _require_some(job: Job, tally: Tally) -> None:
-    """Raises UsageError where there are rows and none could be placed."""
-    if tally.left_out and not tally.num_files:
-        video_id, reason = next(iter(tally.left_out.items()))
-        hint = (
-            "; windows inside clips go on from clip to clip where the clips' stride_s is a whole number of the "
-            "window's strides, and of no more than a clip holds windows"
-        )
-        has_windows = any(product.settings.get("window") for product in job.products)
-        raise UsageError(
-            f"--product {job.products[0].path}: none of its videos can be exported; {video_id}: {reason}"
-            + (hint if has_windows else "")
-        )
+def _nothing_placed(job: Job, tally: Tally) -> UsageError:
+    """There are rows, and none that readers could place."""
+    video_id, reason = next(iter(tally.left_out.items()))
+    hint = (
+        "; windows inside clips go on from clip to clip where the clips' stride_s is a whole number of the window's "
+        "strides, and of no more than a clip holds windows"
+    )
+    has_windows = any(product.settings.get("window") for product in job.products)
+    return UsageError(
+        f"--product {job.products[0].path}: none of its videos can be exported; {video_id}: {reason}"
+        + (hint if has_windows else "")
+    )

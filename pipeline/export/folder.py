@@ -88,6 +88,11 @@ class ExportFolder:
             path.parent.mkdir(exist_ok=True)
             (self.root / TEMP_FOLDER / name).replace(path)
 
+    def withdraw(self) -> None:
+        """Leave the folder to any other export, since this one has put nothing into it."""
+        self.sweep()
+        self.store.delete(MARKER)
+
     def sweep(self) -> None:
         """Remove what is not finished."""
         shutil.rmtree(self.root / TEMP_FOLDER, ignore_errors=True)
