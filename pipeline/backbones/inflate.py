@@ -27,7 +27,10 @@ from schemas.errors import UsageError
 TimeKernel = Callable[[str, tuple[int, int]], int]  # (name of the convolution, (kh, kw)) -> k_t
 # where functions of torch live; a name that comes from elsewhere is another function
 SOFTMAX = (nn.Softmax, nn.LogSoftmax)
-TORCH = frozenset({"torch", "torch.nn.functional", "torch._C._nn", "_operator", None})
+LAST_AXIS = (nn.Linear, nn.LayerNorm)
+TORCH = frozenset(
+    {"torch", "torch.nn.functional", "torch._C._nn", "_operator", "torchvision.ops.stochastic_depth", None}
+)
 
 
 def as_in_space(name: str, kernel: tuple[int, int]) -> int:
@@ -68,7 +71,8 @@ class _Inflation:
     """One pass over the calls of a traced 2D net, which are rewritten in place.
 
     Every value of the new graph is either a map, N×C×T×H×W, or exactly what it is in the 2D net: a vector, a size, a
-    parameter. `maps` are the nodes of the first kind, `lists` those that hold several maps.
+    parameter. `maps` are the nodes of the first kind, `lists` those that hold several maps, `lasts` maps that were
+    permuted to N×T×H×W×C.
     """
 
     def __init__(self, net: nn.Module, graph: fx.Graph, time_kernel: TimeKernel | Mapping[str, int]) -> None:
@@ -77,11 +81,16 @@ class _Inflation:
         self.time_kernel = time_kernel
         self.maps: set[Node] = set()
         self.lists: set[Node] = set()
+        self.lasts: set[Node] = set()
         self.convs: set[str] = set()  # names that time_kernel may give
         self.replaced: set[str] = set()  # layers and weights: each may be used more than once
 
     def run(self) -> None:
         for node in list(self.graph.nodes):
+            for key in ("input", "tensors"):  # F.relu(input=x)
+                if key in node.kwargs and not node.args:
+                    node.args = (node.kwargs[key],)
+                    node.kwargs = {name: value for name, value in node.kwargs.items() if name != key}
             getattr(self, f"_{node.op}")(node)
         unknown = set(self.time_kernel) - self.convs if isinstance(self.time_kernel, Mapping) else None
         if unknown:
@@ -109,6 +118,10 @@ class _Inflation:
                 self._set(name, self._layer(node, name, layer))
             self._lift(node)
             self.maps.add(node)
+        elif self._on(self.lasts, node):
+            if kind not in ANY_RANK and (kind not in LAST_AXIS or len(getattr(layer, "normalized_shape", "C")) != 1):
+                self._refuse(node)
+            self.lasts.add(node)
         elif self._on_map(node):
             if kind is nn.Flatten:
                 self._leave(node)
@@ -155,8 +168,21 @@ class _Inflation:
             self._call(node, name)
 
     def _call(self, node: Node, name: str) -> None:
-        if not self._on_map(node):
-            return  # vectors and sizes: as in the 2D net
+        if self._on(self.lasts, node):
+            self._call_on_last(node, name)
+        elif self._on_map(node):
+            self._call_on_map(node, name)
+
+    def _call_on_last(self, node: Node, name: str) -> None:
+        if name == "permute":
+            self._permute(node, calls.FROM_LAST)
+            self.maps.add(node)
+        elif name in calls.CHANNELS_LAST and not self._on_map(node):
+            self.lasts.add(node)
+        else:
+            self._refuse(node)
+
+    def _call_on_map(self, node: Node, name: str) -> None:
         if name in ("getattr", "size", "dim"):
             self._size(node, name)
         elif name == "getitem":
@@ -171,6 +197,9 @@ class _Inflation:
             self.maps.add(node)
         elif name in calls.ALONG:
             self._along(node, name)
+        elif name == "permute":
+            self._permute(node, calls.TO_LAST)
+            self.lasts.add(node)
         elif name in calls.REDUCTIONS:
             self._reduction(node)
         elif name in calls.LEAVING:
@@ -245,6 +274,13 @@ class _Inflation:
         else:
             self._refuse(node, f"over axes {sorted(places)} alone")
 
+    def _permute(self, node: Node, known: Mapping[Any, Any]) -> None:
+        axes = node.args[1:] if len(node.args) != 2 else node.args[1]
+        axes = tuple(axes) if isinstance(axes, list | tuple) else axes
+        if axes not in known:
+            self._refuse(node, f"to {axes}")
+        node.args = (node.args[0], known[axes])
+
     def _leave(self, node: Node) -> None:
         """From here on the values are those of the 2D net: the map is averaged over time, and the call stays."""
         if node.target in ("view", "reshape"):
@@ -257,8 +293,11 @@ class _Inflation:
 
     # ------------------------------------------------------------ nodes
 
+    def _on(self, kind: set[Node], node: Node) -> bool:
+        return not kind.isdisjoint(node.all_input_nodes)
+
     def _on_map(self, node: Node) -> bool:
-        return any(source in self.maps or source in self.lists for source in node.all_input_nodes)
+        return self._on(self.maps | self.lists, node)
 
     def _lift(self, node: Node) -> None:
         with self.graph.inserting_before(node):

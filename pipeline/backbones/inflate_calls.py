@@ -68,17 +68,8 @@ def max_pool2d(
     return F.max_pool3d(x, kernel, step, (0, *pair(padding)), (1, *pair(dilation)), ceil_mode)
 
 
-def avg_pool2d(
-    x: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Tensor:
-    kernel, step = (1, *pair(kernel_size)), (1, *pair(stride or kernel_size))
-    return F.avg_pool3d(x, kernel, step, (0, *pair(padding)), ceil_mode, count_include_pad, divisor_override)
+def avg_pool2d(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return per_frame(F.avg_pool2d, x, *args, **kwargs)  # F.avg_pool3d refuses maps that are smaller than its kernel
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: Any) -> Tensor:
@@ -142,10 +133,13 @@ ANY_RANK_NAMES = """
     reciprocal sign minimum maximum clamp clamp_ clamp_min clamp_max clip where lerp addcmul erf sin cos
     relu relu_ relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish sigmoid sigmoid_ logsigmoid tanh tanh_ hardtanh
     hardtanh_ hardswish hardsigmoid softplus softsign threshold dropout alpha_dropout feature_alpha_dropout
-    batch_norm instance_norm group_norm local_response_norm native_channel_shuffle channel_shuffle
+    stochastic_depth batch_norm instance_norm group_norm local_response_norm native_channel_shuffle channel_shuffle
     contiguous clone detach float half bfloat16 double to type type_as expand_as
 """
 ANY_RANK = frozenset(ANY_RANK_NAMES.split())
+
+# the same of N×T×H×W×C: what permute makes of a map for layers that go by the last axis
+CHANNELS_LAST = ANY_RANK | {"layer_norm", "linear"}
 
 # maps -> a map, or several (chunk, split), along an axis: where the axis stands among the arguments
 ALONG = {"cat": 1, "concat": 1, "softmax": 1, "log_softmax": 1, "normalize": 2, "glu": 1, "chunk": 2, "split": 2}
@@ -153,6 +147,10 @@ SEVERAL = frozenset({"chunk", "split"})
 
 # a map -> a map where axes are kept or are not H and W, a vector where H and W go
 REDUCTIONS = frozenset({"mean", "sum", "amax", "amin"})
+
+# axes of permute, and what they are with time: N×C×H×W -> N×H×W×C, and back
+TO_LAST = {(0, 2, 3, 1): (0, 2, 3, 4, 1)}
+FROM_LAST = {(0, 3, 1, 2): (0, 4, 1, 2, 3)}
 
 # a map -> a vector
 LEAVING = frozenset({"flatten", "view", "reshape", "squeeze"})

@@ -112,11 +112,6 @@ def _max_pool(pool: nn.MaxPool2d) -> nn.Module:
     return nn.MaxPool3d(kernel, stride, padding, dilation, ceil_mode=pool.ceil_mode)
 
 
-def _avg_pool(pool: nn.AvgPool2d) -> nn.Module:
-    kernel, stride, padding = (1, *_pair(pool.kernel_size)), (1, *_pair(pool.stride)), (0, *_pair(pool.padding))
-    return nn.AvgPool3d(kernel, stride, padding, pool.ceil_mode, pool.count_include_pad, pool.divisor_override)
-
-
 def _pair(value: Any) -> Any:
     return (value, value) if isinstance(value, int) or value is None else tuple(value)
 
@@ -126,7 +121,6 @@ LAYERS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {  # nn.Conv2d is no
     nn.BatchNorm2d: _norm(nn.BatchNorm3d),
     nn.InstanceNorm2d: _norm(nn.InstanceNorm3d),
     nn.MaxPool2d: _max_pool,
-    nn.AvgPool2d: _avg_pool,
     # None: as long as the input is
     nn.AdaptiveAvgPool2d: lambda pool: nn.AdaptiveAvgPool3d((None, *_pair(pool.output_size))),
     nn.AdaptiveMaxPool2d: lambda pool: nn.AdaptiveMaxPool3d((None, *_pair(pool.output_size))),
@@ -137,6 +131,7 @@ LAYERS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {  # nn.Conv2d is no
     nn.ReplicationPad2d: lambda pad: nn.ReplicationPad3d((*pad.padding, 0, 0)),
     nn.CircularPad2d: lambda pad: nn.CircularPad3d((*pad.padding, 0, 0)),
     nn.Softmax2d: lambda softmax: nn.Softmax(dim=1),
+    nn.AvgPool2d: PerFrame,  # nn.AvgPool3d refuses maps that are smaller than its kernel
     nn.LPPool2d: PerFrame,
     nn.PixelShuffle: PerFrame,
     nn.PixelUnshuffle: PerFrame,

@@ -214,7 +214,16 @@ class Calls(nn.Module):
             Calls(lambda net, x: net.pool(x)[0], pool=nn.MaxPool2d(2, return_indices=True)),
             r"the layer pool \(MaxPool2d\) with return_indices has no 3D",
         ),
-        (Calls(lambda net, x: x.permute(0, 2, 3, 1)), "the call of permute has no 3D version here; write it"),
+        (
+            Calls(lambda net, x: x.permute(0, 1, 3, 2)),
+            r"the call of permute to \(0, 1, 3, 2\) has no 3D version here; w",
+        ),
+        (Calls(lambda net, x: x.permute(0, 2, 3, 1) * x), "the call of mul has no 3D version"),
+        (Calls(lambda net, x: x.permute(0, 2, 3, 1).flatten(1)), "the call of flatten has no 3D version"),
+        (
+            Calls(lambda net, x: net.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm((8, 4))),
+            r"the layer norm \(LayerNorm\) has no 3D",
+        ),
         (Calls(lambda net, x: F.unfold(x, 3)), "the call of unfold has no 3D version"),
         (Calls(lambda net, x: x.view(1, 2, 2, 8, 8)), "the call of view to anything but vectors has no 3D version"),
         (Calls(lambda net, x: torch.cat([x, x], 2)), "the call of cat along axis 2"),
@@ -233,7 +242,7 @@ def test_what_cannot_be_inflated_is_named(net: nn.Module, sentence: str) -> None
 
 def test_the_place_of_a_call_is_named() -> None:
     net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), Calls(lambda net, x: x.permute(0, 1, 3, 2))))
-    with pytest.raises(UsageError, match=r"the call of permute in 0\.1 has no 3D version"):
+    with pytest.raises(UsageError, match=r"the call of permute in 0\.1 to \(0, 1, 3, 2\) has no"):
         inflate(net)
 
 

@@ -19,6 +19,8 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {  # N×8×12×10 -> a 
     "max_pool2d": lambda net, x: F.max_pool2d(x, (3, 2), padding=(1, 0), ceil_mode=True, stride=2),
     "torch.max_pool2d": lambda net, x: torch.max_pool2d(x, 2),
     "avg_pool2d": lambda net, x: F.avg_pool2d(x, 3, count_include_pad=False, padding=1, ceil_mode=True),
+    "avg_pool2d of small maps": lambda net, x: F.avg_pool2d(F.adaptive_avg_pool2d(x, 2), 3, 1, 1),
+    "named inputs": lambda net, x: torch.cat(tensors=[F.relu(input=x), F.max_pool2d(input=x, kernel_size=1)], dim=1),
     "adaptive_avg_pool2d": lambda net, x: F.adaptive_avg_pool2d(x, (5, 3)),
     "adaptive_max_pool2d": lambda net, x: F.adaptive_max_pool2d(x, 5),
     "pad": lambda net, x: F.pad(x, (1, 2, 3, 4), value=7.0),
@@ -40,6 +42,8 @@ MAPS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {  # N×8×12×10 -> a 
     "softmax": lambda net, x: F.softmax(x, 1) + x.softmax(dim=-1),
     "normalize": lambda net, x: F.normalize(x),
     "glu": lambda net, x: F.glu(x, 1),
+    "channels last and back": lambda net, x: F.gelu(net.fc(net.norm(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2) + x,
+    "layer_norm": lambda net, x: torch.permute(F.layer_norm(torch.permute(x, (0, 2, 3, 1)), (8,)), [0, 3, 1, 2]),
     "mean over places, kept": lambda net, x: x - x.mean((2, 3), keepdim=True),
     "mean over channels, kept": lambda net, x: x * torch.sigmoid(x.mean(1, keepdim=True) + x.amax(1, keepdim=True)),
     "sum over H, kept": lambda net, x: x + torch.sum(x, -2, True),
@@ -74,6 +78,7 @@ class Net(nn.Module):
         self.conv = nn.Conv2d(4, 6, 3)
         self.even = nn.Conv2d(8, 6, 4, bias=False)
         self.fc = nn.Linear(8, 8)
+        self.norm = nn.LayerNorm(8)
         self.scale = nn.Parameter(torch.rand(1, 8, 1, 1))
         self.shift = nn.Parameter(torch.rand(8, 1, 1))
         self.register_buffer("mean", torch.rand(8))
