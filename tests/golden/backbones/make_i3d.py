@@ -6,9 +6,9 @@
 DIR holds checkouts of piergiaj/pytorch-i3d, hassony2/kinetics_i3d_pytorch, v-iashin/video_features and
 google-deepmind/kinetics-i3d (as pytorch-i3d, kinetics_i3d_pytorch, …), each with its commit in a file COMMIT.
 
-Sizes are `TxS`: T frames of S×S px. Of each: `logits` and `pooled` (the average-pooled map, averaged over what is left
-of it) where the last map is 7×7 or larger, as the published code demands; below, `Mixed_5c` averaged over T, H and W.
-Everywhere `sample`, every 997th value of Mixed_5c in (N, C, T, H, W) order.
+A case is "MODALITY TxS": T frames of S×S px. Of each: `Mixed_5c` averaged over T, H and W, its `shape`, and `sample`,
+every 997th value of it in (N, C, T, H, W) order; and where that map is 7×7 or larger, as the published code demands,
+`logits` and `pooled`, the average-pooled map averaged over what is left of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from weights import clip_for, tensor_for
 
 HERE = Path(__file__).resolve().parent
 SIZES = {"16x112": (2, 16, 112), "79x112": (1, 79, 112), "16x224": (1, 16, 224), "64x224": (1, 64, 224)}
-SIZES["79x256"] = (1, 79, 256)
+SIZES |= {"79x256": (1, 79, 256), "17x75": (1, 17, 75)}
 CHANNELS = {"rgb": 3, "flow": 2}
 STEP = 997
 MAPS_7X7 = 224  # px: smaller clips end in maps that [2, 7, 7] does not fit
@@ -45,10 +45,10 @@ def main() -> None:
             _write(name, facts, golden)
 
 
-def clips(modality: str) -> Iterator[tuple[str, np.ndarray]]:
-    """(size, N×C×T×S×S) of each size."""
-    for size, (num, frames, side) in SIZES.items():
-        yield size, clip_for(f"{modality} {size}", (num, CHANNELS[modality], frames, side, side))
+def cases(modality: str) -> dict[str, tuple[int, ...]]:
+    """The shape N×C×T×S×S of each case."""
+    channels = CHANNELS[modality]
+    return {f"{modality} {size}": (num, channels, frames, side, side) for size, (num, frames, side) in SIZES.items()}
 
 
 # ------------------------------------------------------------ the three ports to PyTorch
@@ -58,7 +58,7 @@ def piergiaj(peers: Path) -> Iterator[tuple[str, dict[str, Any], Golden]]:
     module = _import(peers / "pytorch-i3d/pytorch_i3d.py")
     for modality, channels in CHANNELS.items():
         net = module.InceptionI3d(400, in_channels=channels)
-        facts = _torch_facts("piergiaj/pytorch-i3d", peers / "pytorch-i3d", net)
+        facts = _torch_facts("piergiaj/pytorch-i3d", peers / "pytorch-i3d", net, modality)
         mixed = {"module": net._modules["Mixed_5c"], "pool": net.avg_pool}
         yield f"i3d_piergiaj_{modality}", facts, _torch_golden(net, modality, net, **mixed)
 
@@ -76,19 +76,20 @@ def _hassony2(name: str, repo: str, folder: Path, file: str) -> Iterator[tuple[s
     module = _import(folder / file)
     for modality in CHANNELS:
         net = module.I3D(400, modality=modality)
-        facts = _torch_facts(repo, folder, net)
+        facts = _torch_facts(repo, folder, net, modality)
         golden = _torch_golden(net, modality, lambda x, net=net: net(x)[1], module=net.mixed_5c, pool=net.avg_pool)
         yield f"i3d_{name}_{modality}", facts, golden
 
 
-def _torch_facts(repo: str, folder: Path, net: Any) -> dict[str, Any]:
+def _torch_facts(repo: str, folder: Path, net: Any, modality: str) -> dict[str, Any]:
     import torch
 
     state = {key: torch.from_numpy(tensor_for(key, tuple(value.shape))) for key, value in net.state_dict().items()}
     net.load_state_dict(state)
     net.eval()
     keys = {key: list(value.shape) for key, value in state.items()}
-    return {"peer": repo, "commit": (folder / "COMMIT").read_text().strip(), "torch": torch.__version__, "keys": keys}
+    facts = {"peer": repo, "commit": (folder / "COMMIT").read_text().strip(), "torch": torch.__version__}
+    return {**facts, "cases": cases(modality), "keys": keys}
 
 
 def _torch_golden(net: Any, modality: str, logits: Any, *, module: Any, pool: Any) -> Golden:
@@ -100,16 +101,16 @@ def _torch_golden(net: Any, modality: str, logits: Any, *, module: Any, pool: An
     pool.register_forward_hook(lambda *call: seen.__setitem__("pooled", call[2]))
     golden: Golden = {}
     with torch.inference_mode():
-        for size, clip in clips(modality):
-            x = torch.from_numpy(clip)
+        for case, shape in cases(modality).items():
+            x = torch.from_numpy(clip_for(case, shape))
             try:
                 out = logits(x)
             except RuntimeError:  # avg_pool: the map is smaller than 7×7
-                assert clip.shape[-1] < MAPS_7X7
+                assert shape[-1] < MAPS_7X7
             else:
-                golden[f"{size}/logits"] = _mean(out.numpy())
-                golden[f"{size}/pooled"] = _mean(seen["pooled"].numpy())
-            _map(golden, size, seen["Mixed_5c"].numpy())
+                golden[f"{case}/logits"] = _mean(out.numpy())
+                golden[f"{case}/pooled"] = _mean(seen["pooled"].numpy())
+            _map(golden, case, seen["Mixed_5c"].numpy())
     return golden
 
 
@@ -131,6 +132,7 @@ def deepmind(peers: Path) -> Iterator[tuple[str, dict[str, Any], Golden]]:
             "peer": "google-deepmind/kinetics-i3d",
             "commit": (folder / "COMMIT").read_text().strip(),
             "tensorflow": tensorflow.__version__,
+            "cases": cases(modality),
             "keys": keys,
         }
         yield f"i3d_deepmind_{name}", facts, _tf_golden(folder, modality, keys, prefix, num_classes)
@@ -151,11 +153,11 @@ def _tf_golden(folder: Path, modality: str, keys: dict[str, list[int]], prefix: 
     import tensorflow.compat.v1 as tf
 
     golden: Golden = {}
-    for size, clip in clips(modality):
+    for case, shape in cases(modality).items():
         with tf.Graph().as_default(), tf.Session() as session:
             i3d = _import_i3d(folder, tf)
-            x = tf.constant(clip.transpose(0, 2, 3, 4, 1))
-            whole = clip.shape[-1] >= MAPS_7X7
+            x = tf.constant(clip_for(case, shape).transpose(0, 2, 3, 4, 1))
+            whole = shape[-1] >= MAPS_7X7
             with tf.variable_scope("scope"):
                 model = i3d.InceptionI3d(
                     num_classes, spatial_squeeze=False, final_endpoint="Logits" if whole else "Mixed_5c"
@@ -172,8 +174,8 @@ def _tf_golden(folder: Path, modality: str, keys: dict[str, list[int]], prefix: 
                 asked |= {"logits": ends["Logits"], "pooled": pools[0].outputs[0]}
             found = session.run(asked)
         for key in asked.keys() & {"logits", "pooled"}:
-            golden[f"{size}/{key}"] = _mean(np.moveaxis(found[key], -1, 1))
-        _map(golden, size, np.moveaxis(found["Mixed_5c"], -1, 1))
+            golden[f"{case}/{key}"] = _mean(np.moveaxis(found[key], -1, 1))
+        _map(golden, case, np.moveaxis(found["Mixed_5c"], -1, 1))
     return golden
 
 
@@ -245,7 +247,7 @@ def tf_same(peers: Path) -> Iterator[tuple[str, dict[str, Any], Golden]]:
             else:
                 out = tf.nn.max_pool3d(x, (1, *k, 1), (1, *s, 1), "SAME")
             golden[f"{layer} {'x'.join(map(str, shape))}"] = np.moveaxis(out.numpy(), -1, 1)
-    yield "i3d_tf_same", {"tensorflow": tf.__version__}, golden
+    yield "i3d_tf_same", {"tensorflow": tf.__version__, "cases": {}, "keys": {}}, golden
 
 
 # ------------------------------------------------------------ what is kept
@@ -256,16 +258,19 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float64).reshape(*values.shape[:2], -1).mean(-1).astype(np.float32)
 
 
-def _map(golden: Golden, size: str, mixed: np.ndarray) -> None:
-    golden[f"{size}/Mixed_5c"] = _mean(mixed)
-    golden[f"{size}/sample"] = np.ascontiguousarray(mixed).reshape(-1)[::STEP]
-    golden[f"{size}/shape"] = np.array(mixed.shape)
+def _map(golden: Golden, case: str, mixed: np.ndarray) -> None:
+    golden[f"{case}/Mixed_5c"] = _mean(mixed)
+    golden[f"{case}/sample"] = np.ascontiguousarray(mixed).reshape(-1)[::STEP]
+    golden[f"{case}/shape"] = np.array(mixed.shape)
 
 
 def _write(name: str, facts: dict[str, Any], golden: Golden) -> None:
-    keys = ",\n".join(f"  {json.dumps(key)}: {json.dumps(shape)}" for key, shape in facts.pop("keys", {}).items())
-    head = json.dumps(facts)[1:-1]
-    (HERE / f"{name}.json").write_text(f'{{{head},\n "keys": {{\n{keys}\n}}}}\n')
+    tables = []
+    for table in ("cases", "keys"):  # a line each
+        lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(shape)}" for key, shape in facts.pop(table).items())
+        tables.append(f' "{table}": {{\n{lines}\n }}')
+    text = ",\n".join([json.dumps(facts)[:-1], *tables])
+    (HERE / f"{name}.json").write_text(f"{text}\n}}\n")
     np.savez_compressed(HERE / f"{name}.npz", **golden)
     for key, value in golden.items():
         print(name, key, value.shape, f"{value.dtype} {np.abs(value).mean():.3g} ±{value.std():.3g}")

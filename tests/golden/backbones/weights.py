@@ -34,6 +34,8 @@ def tensor_for(key: str, shape: tuple[int, ...]) -> np.ndarray:
     kind = re.split(r"[./]", key)[-1]
     if kind == "num_batches_tracked":
         return np.zeros(shape, np.int64)
+    if kind == "Momentum":  # what TensorFlow's optimizer keeps beside a variable
+        return np.zeros(shape, np.float32)
     if kind in ("bias", "b", "beta", "running_mean", "moving_mean"):
         return _uniform(key, shape, -0.1 * math.sqrt(3), 0.1 * math.sqrt(3))
     if kind in ("running_var", "moving_variance"):
