@@ -124,6 +124,7 @@ def _model_lines(model: dict[str, Any]) -> list[str]:
         "classes": classes,
         "parameters": f"{model['parameters']:,}",
         "options": _options_text(model["options"]),
+        "recipe": model["recipe"],
         "layers": f"{layers}; the default is {model['default_layer']}",
         "maps": ", ".join(model["map_layers"]),
         "note": model["note"],

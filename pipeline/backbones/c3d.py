@@ -71,8 +71,8 @@ def _params(*modules: str) -> list[str]:
 
 OURS = _params(*CONVS, "fc6", "fc7", "fc8")
 MMACTION_NOTE = (
-    "mmaction2 trains C3D with symmetric pool5 padding: add model_options {pool5: symmetric} for the numbers of "
-    "weights that were fine-tuned there"
+    "mmaction2 trains C3D with symmetric pool5 padding and input of its own: add model_options {pool5: symmetric} and "
+    "preprocess: mmaction2 for the numbers of weights that were fine-tuned there"
 )
 FORMATS = (
     KeyMap("reelmill", dict(zip(OURS, OURS, strict=True))),

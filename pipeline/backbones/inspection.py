@@ -39,6 +39,7 @@ def _facts(found: Recognised) -> dict[str, Any]:
         "num_classes": spec.num_classes,
         "parameters": sum(value.numel() for value in found.net.parameters()),
         "options": dict(found.net.options),
+        "recipe": spec.preprocessing.recipe,
         "default_layer": spec.default_layer,
         "layers": dict(spec.layers),
         "map_layers": list(spec.map_layers),

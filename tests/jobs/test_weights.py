@@ -57,6 +57,7 @@ def test_inspect_prints_every_fact(small: None, theirs: Path, capsys: pytest.Cap
         "  classes     9 (head)",
         "  parameters  377",
         "  options     pool: mean",
+        "  recipe      own",
         "  layers      body 4, pool 4, head 9; the default is pool",
         "  maps        body",
         "  note        set pool: max",

@@ -42,6 +42,7 @@ def test_every_fact(tmp_path: Path) -> None:
                 "num_classes": 9,
                 "parameters": 4 * 3 * 27 + 4 + 4 + 9 * 4 + 9,
                 "options": {"pool": "mean"},
+                "recipe": "own",
                 "default_layer": "pool",
                 "layers": {"body": 4, "pool": 4, "head": 9},
                 "map_layers": ["body"],

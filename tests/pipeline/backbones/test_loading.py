@@ -235,6 +235,20 @@ def test_weights_that_a_package_brings(tmp_path: Path, monkeypatch: pytest.Monke
         loading.load(tiny(), weights="other", packaged=packaged, options={}, preprocess=None)
 
 
+def test_the_variant_decides_the_recipe_and_the_config_has_the_last_word(tmp_path: Path) -> None:
+    recipes = {name: replace(tiny().recipes["own"], recipe=name) for name in ("of mean", "of max")}
+    model = replace(tiny(), recipes=recipes, recipe_of=lambda options: f"of {options.get('pool', 'mean')}")
+    save(load("random:1", pool="max"), tmp_path / "max.safetensors")
+
+    def recipe(weights: str, preprocess: PreprocessSection | None = None) -> str:
+        net = loading.load(model, weights=weights, packaged={}, options={}, preprocess=preprocess)
+        return net.spec.preprocessing.recipe
+
+    assert recipe("random:1") == "of mean"
+    assert recipe(str(tmp_path / "max.safetensors")) == "of max"
+    assert recipe(str(tmp_path / "max.safetensors"), PreprocessSection(recipe="of mean")) == "of mean"
+
+
 def test_preprocessing_is_the_recipe_as_the_config_changes_it(tmp_path: Path) -> None:
     assert load("random:0").spec.preprocessing.recipe == "own"
     assert load("random:0", PreprocessSection(colour="BGR")).spec.preprocessing.colour == "BGR"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,13 @@ from tiny_models import ELSEWHERE, OURS, elsewhere, register, tiny
 
 from pipeline.backbones.checkpoint_file import Checkpoint
 from pipeline.backbones.checkpoints import OtherWeightsError
+from pipeline.backbones.preprocess import resolve
 from pipeline.backbones.recognise import of_another_model, recognise
 from pipeline.backbones.registry import BACKBONES
 from schemas.errors import ReelmillError
 
 HERE = Path("a.pth")
+GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "backbones"
 
 
 def test_all_models_that_take_a_file_in_the_registry_s_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,13 +71,32 @@ def test_another_model_than_the_one_that_is_asked(monkeypatch: pytest.MonkeyPatc
     assert of_another_model(Checkpoint(HERE, {"x": torch.zeros(1)}), "c3d") is None
 
 
+def published(name: str) -> dict[str, torch.Tensor]:
+    """A published project's state dict by keys and shapes; the arrays are views of one number."""
+    keys = json.loads((GOLDEN / f"{name}.json").read_text())["keys"]
+    return {key: torch.zeros(()).expand(shape) for key, shape in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "whose"),
+    [
+        ("i3d_piergiaj_rgb", "c3d", "i3d_rgb"),
+        ("i3d_piergiaj_rgb", "i3d_flow", "i3d_rgb"),
+        ("i3d_deepmind_flow", "i3d_rgb", "i3d_flow"),
+        ("i3d_hassony2_flow", "i3d_r50", "i3d_flow"),
+        ("pytorchvideo_i3d_r50", "i3d_rgb", "i3d_r50"),
+        ("mmaction2_i3d_r50_nl_gaussian", "efficientnet_lite0", "i3d_r50"),
+    ],
+)
+def test_published_weights_given_to_another_model(name: str, asked: str, whose: str) -> None:
+    found = str(of_another_model(Checkpoint(HERE, published(name)), asked))
+    assert found.startswith(f"a.pth: not {asked} weights, but {whose} weights (")
+    assert found.endswith(f"): use model: {whose}")
+
+
 @pytest.mark.parametrize("name", BACKBONES)
 def test_each_registered_model_knows_its_own_weights(name: str) -> None:
     """Shapes alone: the arrays are views of one number."""
-    from importlib import import_module
-
-    from pipeline.backbones.preprocess import resolve
-
     model = import_module(BACKBONES[name].module).MODELS[name]
     net = model.open_net(model.num_classes, {}, resolve(name, model.recipes))
     state = {
