@@ -13,6 +13,7 @@ VERBS: dict[str, str] = {
     "index": "Build a manifest from a folder, a csv or a split list.",
     "run": "Run a config's graph here or on a cluster; the same command resumes it.",
     "status": "Say what is done, failed and stale, from storage alone.",
+    "verify": "Hash all files again, and make random clips again from what they were made from.",
     "train": "Train heads on stored features.",
     "evaluate": "Evaluate trained heads on stored features.",
     "weights": "Say what a weights file is, or convert it.",

@@ -92,7 +92,7 @@ class ClipStream:
     def _read(self) -> None:
         try:
             for key, members in read_shard(self._shard):
-                clip = _facts(key, members)
+                clip = clip_of(key, members)
                 size = self._num_bytes(clip)
                 while not self._room.take(size):
                     if self._stop.is_set():
@@ -137,8 +137,8 @@ class _Room:
             self._changed.notify()
 
 
-def _facts(key: str, members: Members) -> Clip:
-    """What KEY.json says; without it nobody knows whose clip it is, and the unit can't be made."""
+def clip_of(key: str, members: Members) -> Clip:
+    """What KEY.json says. Raises ReelmillError where it is missing or damaged: nobody knows whose clip it is."""
     try:
         row: dict[str, Any] = json.loads(members["json"])
         return Clip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -141,12 +142,19 @@ def stored_samples(store: Store, product: str, unit: int, wanted: Sequence[str])
     raise ReelmillError(f"{path} has no sample {min(left)}")
 
 
-def unlike(stored: Mapping[str, Any], remade: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """The first fact in which a sample differs from what its video gives, as a sentence; None where there is none."""
+def said(members: Members) -> dict[str, Any]:
+    """What KEY.json says. Raises ReelmillError where it is missing or damaged."""
+    try:
+        return dict(json.loads(members["json"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise ReelmillError(f"its json is missing or damaged ({error!r})") from None
+
+
+def require_alike(stored: Mapping[str, Any], remade: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raises ReelmillError for the first fact in which a sample differs from what its video gives."""
     for name in names:
         if stored.get(name) != remade[name]:
-            return f"its {name} is {_short(stored.get(name))}, and its video gives {_short(remade[name])}"
-    return None
+            raise ReelmillError(f"its {name} is {_short(stored.get(name))}, and its video gives {_short(remade[name])}")
 
 
 def _short(value: Any) -> str:
