@@ -65,7 +65,7 @@ def build(
 def save(net: Any, path: str | Path) -> None:
     """Write a backbone's weights as fp32 safetensors, its name and options in the metadata; `build` reads it.
 
-    Raises ReelmillError where that can't be written.
+    Raises UsageError for a net that was made ready for inference, ReelmillError where the file can't be written.
     """
     from pipeline.backbones.loading import save
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import nn
 
 from pipeline.backbones.checkpoint_file import read
 from pipeline.backbones.checkpoints import COUNTER, METADATA, Matched, WeightsReport, match
+from pipeline.backbones.conv_bn import ConvBN
 from pipeline.backbones.identity import Option, file_sha256, random_seed, weights_path, weights_sha256
 from pipeline.backbones.model import Model
 from pipeline.backbones.network import Network
@@ -50,6 +52,8 @@ def load(
 
 def save(net: Network, path: str | Path) -> None:
     """See `pipeline.backbones.save`."""
+    if _is_changed(net):
+        raise UsageError(f"{path}: this net was made ready for inference, and its numbers changed; save a new `build`")
     state = {key: value.float().contiguous() for key, value in net.state_dict().items() if not key.endswith(COUNTER)}
     facts = {"model": net.spec.name, "options": net.options}
     # one entry: safetensors writes several in the order of a hash map, different in each process
@@ -58,6 +62,12 @@ def save(net: Network, path: str | Path) -> None:
         save_file(state, str(path), metadata=metadata)
     except (SafetensorError, OSError) as error:
         raise ReelmillError(f"{path}: can't write the weights ({error})") from None
+
+
+def _is_changed(net: Network) -> bool:
+    """Whether `precision.prepare` folded a batch norm or took another precision."""
+    is_folded = any(isinstance(module, ConvBN) and isinstance(module.bn, nn.Identity) for module in net.modules())
+    return is_folded or any(value.dtype != torch.float32 for value in net.parameters())
 
 
 def _random(

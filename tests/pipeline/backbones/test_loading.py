@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.backbones import build, loading, save, weights_sha256
 from pipeline.backbones.checkpoints import WeightsReport
 from pipeline.backbones.identity import Option
+from pipeline.backbones.precision import Precision, prepare
 from schemas.errors import ReelmillError, UsageError
 from schemas.preprocess import PreprocessSection
 
@@ -78,6 +79,14 @@ def test_saving_again_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_a_place_that_can_t_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReelmillError, match="can't write the weights"):
         save(load("random:1"), tmp_path / "nowhere" / "a.safetensors")
+
+
+@pytest.mark.parametrize("used", ["fp32", "bf16"])
+def test_a_net_that_was_made_ready_for_inference_is_not_saved(tmp_path: Path, used: Literal["fp32", "bf16"]) -> None:
+    net = prepare(load("random:1"), Precision(used, "this test"), torch.device("cpu"))
+    with pytest.raises(UsageError, match="made ready for inference, and its numbers changed; save a new `build`"):
+        save(net, tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- from a file
