@@ -158,8 +158,9 @@ def _stage(stage: str, num_in: int, *, stride: int, affinity: Affinity | None) -
     num_out = MAPS[stage]
     blocks = []
     for index, temporal in enumerate(islice(cycle(TEMPORAL[stage]), DEPTHS[stage])):
-        has_non_local = affinity is not None and index in NON_LOCAL.get(stage, ())
-        non_local = NonLocal(num_out, affinity=affinity) if affinity and has_non_local else nn.Identity()
+        non_local: nn.Module = nn.Identity()
+        if affinity is not None and index in NON_LOCAL.get(stage, ()):
+            non_local = NonLocal(num_out, affinity=affinity)
         first = index == 0
         blocks.append(
             Bottleneck(
