@@ -21,13 +21,12 @@ from torch import fx, nn
 from torch.fx.node import Node, map_arg
 
 from pipeline.backbones import inflate_calls as calls
-from pipeline.backbones.inflate_layers import ANY_RANK, LAYERS, TimeConv3d, inflate_weight
+from pipeline.backbones.inflate_layers import ANY_RANK, ELEMENTWISE, LAYERS, TimeConv3d, inflate_weight
 from schemas.errors import UsageError
 
 TimeKernel = Callable[[str, tuple[int, int]], int]  # (name of the convolution, (kh, kw)) -> k_t
 # where functions of torch live; a name that comes from elsewhere is another function
 SOFTMAX = (nn.Softmax, nn.LogSoftmax)
-LAST_AXIS = (nn.Linear, nn.LayerNorm)
 TORCH = frozenset(
     {"torch", "torch.nn.functional", "torch._C._nn", "_operator", "torchvision.ops.stochastic_depth", None}
 )
@@ -111,7 +110,7 @@ class _Inflation:
 
     def _call_module(self, node: Node) -> None:
         name = str(node.target)
-        layer = self.net.get_submodule(name)
+        layer: Any = self.net.get_submodule(name)
         kind = type(layer)
         if name in self.replaced or kind is nn.Conv2d or kind in LAYERS:
             if name not in self.replaced:
@@ -119,7 +118,8 @@ class _Inflation:
             self._lift(node)
             self.maps.add(node)
         elif self._on(self.lasts, node):
-            if kind not in ANY_RANK and (kind not in LAST_AXIS or len(getattr(layer, "normalized_shape", "C")) != 1):
+            by_last = kind is nn.Linear or (kind is nn.LayerNorm and len(layer.normalized_shape) == 1)
+            if kind not in ELEMENTWISE and not by_last:
                 self._refuse(node)
             self.lasts.add(node)
         elif self._on_map(node):

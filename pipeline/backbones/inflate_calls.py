@@ -127,19 +127,23 @@ SPATIAL: dict[str, Callable[..., Tensor]] = {
     )
 }
 
-# maps -> a map, the same function: it goes by element, or by channel, and takes any number of axes behind it
-ANY_RANK_NAMES = """
+# maps -> a map, the same function: by element, or by channel, with any axes behind it
+ELEMENTWISE_NAMES = """
     add add_ iadd sub sub_ isub mul mul_ imul multiply div div_ truediv itruediv pow neg abs exp log sqrt rsqrt square
     reciprocal sign minimum maximum clamp clamp_ clamp_min clamp_max clip where lerp addcmul erf sin cos
-    relu relu_ relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish sigmoid sigmoid_ logsigmoid tanh tanh_ hardtanh
-    hardtanh_ hardswish hardsigmoid softplus softsign threshold dropout alpha_dropout feature_alpha_dropout
-    stochastic_depth batch_norm instance_norm group_norm local_response_norm native_channel_shuffle channel_shuffle
+    relu relu_ relu6 leaky_relu rrelu elu celu selu gelu silu mish sigmoid sigmoid_ logsigmoid tanh tanh_ hardtanh
+    hardtanh_ hardswish hardsigmoid softplus softsign threshold dropout alpha_dropout stochastic_depth
     contiguous clone detach float half bfloat16 double to type type_as expand_as
 """
-ANY_RANK = frozenset(ANY_RANK_NAMES.split())
+BY_CHANNEL_NAMES = """
+    prelu batch_norm instance_norm group_norm local_response_norm native_channel_shuffle channel_shuffle
+    feature_alpha_dropout
+"""
+ELEMENTWISE = frozenset(ELEMENTWISE_NAMES.split())
+ANY_RANK = ELEMENTWISE | frozenset(BY_CHANNEL_NAMES.split())
 
 # the same of N×T×H×W×C: what permute makes of a map for layers that go by the last axis
-CHANNELS_LAST = ANY_RANK | {"layer_norm", "linear"}
+CHANNELS_LAST = ELEMENTWISE | {"layer_norm", "linear"}
 
 # maps -> a map, or several (chunk, split), along an axis: where the axis stands among the arguments
 ALONG = {"cat": 1, "concat": 1, "softmax": 1, "log_softmax": 1, "normalize": 2, "glu": 1, "chunk": 2, "split": 2}

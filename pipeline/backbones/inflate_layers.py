@@ -140,13 +140,14 @@ LAYERS: dict[type[nn.Module], Callable[[Any], nn.Module]] = {  # nn.Conv2d is no
     nn.UpsamplingNearest2d: PerFrame,
 }
 
-# Layers that do to N×C×T×H×W what they do to N×C×H×W.
-ANY_RANK: frozenset[type[nn.Module]] = frozenset(
+# Layers that do to N×C×T×H×W what they do to N×C×H×W: by element, or by channel, with any axes behind it.
+ELEMENTWISE: frozenset[type[nn.Module]] = frozenset(
     {
-        *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
+        *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish),
         *(nn.Sigmoid, nn.LogSigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Hardshrink, nn.Softshrink),
-        *(nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Threshold, nn.Identity),
-        *(nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout),
-        *(nn.GroupNorm, nn.SyncBatchNorm, nn.LocalResponseNorm, nn.ChannelShuffle),
+        *(nn.Softplus, nn.Softsign, nn.Tanhshrink, nn.Threshold, nn.Identity, nn.Dropout, nn.AlphaDropout),
     }
 )
+ANY_RANK: frozenset[type[nn.Module]] = ELEMENTWISE | {
+    *(nn.PReLU, nn.GroupNorm, nn.SyncBatchNorm, nn.LocalResponseNorm, nn.ChannelShuffle, nn.FeatureAlphaDropout)
+}

@@ -224,6 +224,10 @@ class Calls(nn.Module):
             Calls(lambda net, x: net.norm(x.permute(0, 2, 3, 1)), norm=nn.LayerNorm((8, 4))),
             r"the layer norm \(LayerNorm\) has no 3D",
         ),
+        (
+            Calls(lambda net, x: net.norm(x.permute(0, 2, 3, 1)), norm=nn.GroupNorm(2, 8)),
+            r"the layer norm \(GroupNorm\) has no 3D",
+        ),
         (Calls(lambda net, x: F.unfold(x, 3)), "the call of unfold has no 3D version"),
         (Calls(lambda net, x: x.view(1, 2, 2, 8, 8)), "the call of view to anything but vectors has no 3D version"),
         (Calls(lambda net, x: torch.cat([x, x], 2)), "the call of cat along axis 2"),
