@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import rich.progress
@@ -14,8 +14,10 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.backbones import random_seed
 from pipeline.survey import FlowLoss, ProductState, Progress
 from schemas.ledger import STATUSES
+from schemas.receipt import Card
 
 PLAIN_LINE_EVERY_S = 15.0
 SATURATED_ALLOWED = 0.01  # share of flow components beyond the bound, above which the bound is questioned
@@ -98,6 +100,19 @@ def tight_bounds(losses: Mapping[str, FlowLoss]) -> list[str]:
         f"too small (the longest component is {loss.max_abs_px:.0f} px); a larger one makes only the flow anew"
         for path, loss in losses.items()
         if loss.is_quantised and loss.saturated > SATURATED_ALLOWED
+    ]
+
+
+def recipe_differences(cards: Iterable[Card]) -> list[str]:
+    """A line for each way in which a network's input is not that of its published recipe, from the cards of features.
+
+    Random weights have no published numbers to differ from.
+    """
+    return [
+        f"{card.product} differs from the published model's input: {sentence}"
+        for card in cards
+        if random_seed(card.settings["weights"]) is None
+        for sentence in card.details["deviations"]
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from jobs.display import products_table, run_display, tight_bounds, wide_console
+from jobs.display import products_table, recipe_differences, run_display, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
@@ -63,7 +63,9 @@ def main(
         print(json.dumps(_summary(config, states, failed, allowed, metrics, losses), indent=1))
     else:
         _print_summary(config, states, failed, metrics)
-    for sentence in (*_deviations(prepared), *tight_bounds(losses)):
+    features = [product.path for product in prepared.plan.products if product.kind == "features"]
+    differences = recipe_differences(receipts.read_card(prepared.store, path) for path in features)
+    for sentence in (*differences, *tight_bounds(losses)):
         Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
     if len(failed) > allowed:
         if not as_json:
@@ -151,16 +153,6 @@ def _draw_previews(prepared: Prepared) -> None:
         if sheet is not None:
             store.put(f"{product.path}/{PREVIEW_FILE}", sheet)
             receipts.sweep(store, product.path)
-
-
-def _deviations(prepared: Prepared) -> list[str]:
-    """A line for each way in which a network's input differs from its published recipe."""
-    return [
-        f"{product.path} differs from the published model's input: {sentence}"
-        for product in prepared.plan.products
-        if product.kind == "features"
-        for sentence in receipts.read_card(prepared.store, product.path).details["deviations"]
-    ]
 
 
 def _warn_of_other_versions(prepared: Prepared, states: Sequence[ProductState]) -> None:

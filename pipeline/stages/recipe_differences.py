@@ -34,7 +34,7 @@ def deviations(spec: BackboneSpec, model: Model, upstream: Upstream, sampling: C
     """The differences to the recipe that the net was built with, as the model's file publishes it."""
     used = spec.preprocessing
     published = model.recipes[used.recipe]
-    found = [*_overridden(used, published), *_resized(upstream.path, sampling, published)]
+    found = [*_overridden(used, published), *_resized(upstream.path, sampling, used, published)]
     if published.fps is not None and upstream.fps != published.fps:
         found.append(f"{upstream.path} has {upstream.fps:g} frames a second, and {used.recipe} takes {published.fps:g}")
     if frames != spec.frames:
@@ -49,24 +49,27 @@ def _overridden(used: Preprocessing, published: Preprocessing) -> Iterator[str]:
     facts, recipe = used.facts(), published.facts()
     for key in facts:
         if key not in ("words", "mean_source") and facts[key] != recipe[key]:
-            yield f"preprocess.{key} is {facts[key]} here, and {recipe[key]} in {used.recipe}"
+            here, there = ("none" if value is None else value for value in (facts[key], recipe[key]))
+            yield f"preprocess.{key} is {here} here, and {there} in {used.recipe}"
 
 
-def _resized(path: str, stored: Clips, recipe: Preprocessing) -> Iterator[str]:
+def _resized(path: str, stored: Clips, used: Preprocessing, published: Preprocessing) -> Iterator[str]:
     """What was done to the frames before they were stored, or before flow was computed on them."""
-    name = recipe.recipe
-    wanted = _rule(recipe.resize, recipe.short_side)
-    done = _rule(stored.resize, stored.short_side)
-    if done is not None and done != wanted:
-        yield f"the frames of {path} were brought to {done}, and {name} brings the video's own to {wanted or 'no size'}"
+    name = used.recipe
+    wanted, done = _rule(used.resize, used.short_side), _rule(stored.resize, stored.short_side)
+    if done is not None and wanted is None:
+        if _rule(published.resize, published.short_side) is None:
+            yield f"the frames of {path} were brought to {done}, and {name} leaves them as they are in the video"
+    elif done is not None and done != wanted:
+        yield f"the frames of {path} were brought to {done}, and {name} brings the video's own to {wanted}"
     elif done is not None:
-        if stored.filter != recipe.filter:
-            by, wants = FILTERS[stored.filter], FILTERS[recipe.filter]
+        if stored.filter != used.filter:
+            by, wants = FILTERS[stored.filter], FILTERS[used.filter]
             yield f"the frames of {path} were resized by {by}, and {name} takes {wants}"
-        if stored.short_side is not None and recipe.long_side != "even":
+        if stored.short_side is not None and used.long_side != "even":
             yield (
                 f"the other side of {path} was brought to the nearest even number, and {name} takes "
-                f"{'it rounded down' if recipe.long_side == 'floor' else 'the nearest number'}"
+                f"{'it rounded down' if used.long_side == 'floor' else 'the nearest number'}"
             )
     if stored.crop is not None and done is None:
         yield f"the frames of {path} were cropped to {_by(stored.crop)} before any resize"

@@ -1,6 +1,7 @@
 import io
 import tarfile
 
+import numpy as np
 import pytest
 import webdataset
 
@@ -71,3 +72,64 @@ def test_members_that_are_no_files_are_left_alone() -> None:
         tar.addfile(good, io.BytesIO(b"{}"))
     file.seek(0)
     assert list(read_shard(file)) == [("k", {"json": b"{}"})]
+
+
+# ---------------------------------------------------------------- other tars, and damaged ones
+
+LONG = "/".join(["d" * 60, "e" * 60, "k" * 60])
+
+
+def tar_of(names: list[str], tar_format: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tar_format) as tar:
+        folder = tarfile.TarInfo("folder.x")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for place, name in enumerate(names):
+            member = tarfile.TarInfo(name)
+            member.size = 511 + place
+            tar.addfile(member, io.BytesIO(bytes([place + 1]) * member.size))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_tars_of_any_format(tar_format: int) -> None:
+    names = [f"{LONG}.json", "a.000.jpg", f"{LONG}.cls", "été.npy", "a.json"]
+    found = list(read_shard(io.BytesIO(tar_of(names, tar_format))))
+    assert [(key, list(members)) for key, members in found] == [
+        (LONG, ["json"]),
+        ("a", ["000.jpg"]),
+        (LONG, ["cls"]),
+        ("été", ["npy"]),
+        ("a", ["json"]),
+    ]
+    assert [next(iter(members.values())) for _, members in found] == [bytes([k + 1]) * (511 + k) for k in range(5)]
+
+
+def test_a_shard_that_is_cut_anywhere_is_no_shard() -> None:
+    whole = shard({"a": {"json": b"{}"}, "b" * 180: {"json": bytes(600), "cls": b"1"}})
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512  # of the last member; zeros follow
+    for length in range(0, end, 97):
+        with pytest.raises(tarfile.TarError):
+            list(read_shard(io.BytesIO(whole[:length])))
+
+
+def test_damage_is_a_tar_error_or_other_content() -> None:
+    whole = bytearray(shard({"a": {"json": b"{}"}, "b" * 180: {"json": bytes(600), "cls": b"1"}}))
+    random, refused = np.random.default_rng(0), 0
+    for place in random.integers(0, len(whole), 500):
+        damaged = whole.copy()
+        damaged[place] ^= int(random.integers(1, 256))
+        try:
+            list(read_shard(io.BytesIO(damaged)))
+        except tarfile.TarError:
+            refused += 1
+    assert refused > 50
+
+
+def test_the_file_stays_open() -> None:
+    file = io.BytesIO(shard(SAMPLES))
+    samples = read_shard(file)
+    next(samples)
+    samples.close()  # type: ignore[attr-defined]
+    assert not file.closed

@@ -86,6 +86,20 @@ def test_another_length() -> None:
     assert found(DEEPMIND, frames=16) == ["16 frames enter small_rgb at once, and the published model takes 8"]
 
 
+def test_a_recipe_that_resizes_nothing() -> None:
+    as_it_is = replace(DEEPMIND, short_side=None)
+    assert found(as_it_is, short_side=256) == [
+        "the frames of clips/c were brought to short side 256, aspect kept, and deepmind leaves them as they are in the "
+        "video"
+    ]
+
+
+def test_a_size_that_the_config_changes_is_said_once() -> None:
+    changed = "preprocess.short_side is 64 here, and 256 in deepmind"
+    assert found(DEEPMIND, {"short_side": 64}, short_side=64) == [changed]
+    assert found(DEEPMIND, {"resize": "none"}, short_side=64) == [changed.replace("64", "none")]
+
+
 def test_what_the_config_changes() -> None:
     assert found(DEEPMIND, {"colour": "BGR", "filter": "area"}) == [
         "preprocess.filter is area here, and bilinear in deepmind",
