@@ -66,11 +66,12 @@ class Engine:
             start = 0
             while start < len(batch):
                 part = batch[start : start + self._batch_size]
-                flight = self._start_or_halve(part, flights)
+                flight = self._start_or_halve(part, is_alone=not flights)
                 if flight is not None:
                     flights.append(flight)
                     start += len(part)
-                while len(flights) > (UNDER_WAY if self._on.type == "cuda" else 0):
+                # what is under way lands before less is tried: its memory is free then
+                while len(flights) > (UNDER_WAY if self._on.type == "cuda" and flight is not None else 0):
                     yield from _landed(flights.popleft())
         while flights:
             yield from _landed(flights.popleft())
@@ -96,19 +97,17 @@ class Engine:
                 return
             yield clip
 
-    def _start_or_halve(self, clips: Sequence[np.ndarray], flights: deque[_Flight]) -> _Flight | None:
+    def _start_or_halve(self, clips: Sequence[np.ndarray], *, is_alone: bool) -> _Flight | None:
         try:
             return self._start(clips)
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            if len(clips) == 1 and not flights:
+            if len(clips) == 1 and is_alone:
                 raise ReelmillError(f"out of memory with a single clip ({error})") from None
-            if len(clips) > 1:
+            if is_alone:
                 self._batch_size = len(clips) // 2
         # outside the handler, whose traceback holds what was computed so far
-        for flight in flights:
-            flight.done.synchronize()
         if self._on.type == "cuda":
             torch.cuda.empty_cache()
         return None

@@ -109,7 +109,7 @@ class Preprocessing:
         """
         if self.modality == "flow":
             assert self.bound_px is not None
-            px = clips.float() if meaning is None else meaning[clips.long()]
+            px = clips.float() if meaning is None else meaning[clips.int()]
             share = px.clamp(-self.bound_px, self.bound_px) / self.bound_px
             if self.is_rounded:
                 share = (128 + LEVELS / 2 * share).round() * (2 / LEVELS) - 1

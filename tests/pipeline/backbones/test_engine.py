@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,36 @@ def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPa
     clips = rgb(11)
     found = list(engine(tiny(), batch_size=8).run(clips))
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    for clip, vector in zip(clips, found, strict=True):
+        np.testing.assert_allclose(vector, plain(tiny(), clip, "avgpool"), atol=1e-5)
+
+
+def test_out_of_memory_while_others_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where two batches may be under way: they land first, then the same batch is tried again."""
+    whole, under_way, sizes = Engine._start, 0, []
+
+    class Later:
+        def synchronize(self) -> None:
+            nonlocal under_way
+            under_way -= 1
+
+    def crowded(self: Engine, clips: list[np.ndarray]) -> object:
+        nonlocal under_way
+        sizes.append(len(clips))
+        if under_way:
+            raise torch.OutOfMemoryError("no room beside what is under way")
+        under_way += 1
+        self._on = CPU
+        flight = whole(self, clips)
+        self._on = torch.device("cuda")
+        return replace(flight, done=Later())
+
+    monkeypatch.setattr(Engine, "_start", crowded)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    clips, net = rgb(7), engine(tiny(), batch_size=3)
+    net._on = torch.device("cuda")
+    found = list(net.run(clips))
+    assert sizes == [3, 3, 3, 1, 1]
     for clip, vector in zip(clips, found, strict=True):
         np.testing.assert_allclose(vector, plain(tiny(), clip, "avgpool"), atol=1e-5)
 
