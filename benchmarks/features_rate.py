@@ -256,6 +256,7 @@ def make_clips(store: Store, net: Network, num_clips: int, videos: Path) -> tupl
             counts[video_id] = counts.get(video_id, 0) + 1
             pictures = [encode_frame(rgb, spec) for rgb in frames[start : start + frames_per_clip]]
             facts = {"clip_id": f"c{index}", "video_id": video_id, "label_ids": [0], "num_real_frames": frames_per_clip}
+            facts |= {"height_px": size[0], "width_px": size[1]}
             times = {"start_s": 3.2 * index, "center_s": 3.2 * index + 1.6, "end_s": 3.2 * index + 3.2}
             members = {**encode_clip(pictures, spec), "json": json.dumps({**facts, **times}).encode()}
             shard.add(f"c{index}", members)

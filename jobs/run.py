@@ -15,11 +15,11 @@ from rich.console import Console
 
 from jobs.display import products_table, recipe_differences, run_display, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
+from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
 from pipeline import pictures, receipts, runner
 from pipeline.config import load_config
-from pipeline.sources.listing import is_video_name
 from pipeline.stages import package_versions
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from pipeline.units import read_labels
@@ -34,7 +34,10 @@ def main(
     source: Annotated[Path, typer.Argument(help="a config.yaml, or a folder of videos with one subfolder per class")],
     dataset: Annotated[str | None, typer.Option(help="where to write, when SOURCE is a folder")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="C3D weights, when SOURCE is a folder: a file, or random:SEED")
+        str | None, typer.Option(help="a backbone's weights, when SOURCE is a folder: a file, or random:SEED")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="whose weights they are; default: told by their keys, C3D for random ones")
     ] = None,
     address: Annotated[str | None, typer.Option(help="a Ray cluster; default: a local Ray just for this run")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="cores for the local Ray; default: all")] = None,
@@ -43,9 +46,12 @@ def main(
 ) -> None:
     """Run a config's graph: what is finished is skipped, what is missing or stale is made."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
-    if not source.is_dir() and (dataset or weights):
-        raise UsageError("--dataset and --weights go with a folder; a config says both itself")
-    config = _folder_config(source, dataset, weights) if source.is_dir() else load_config(source)
+    if not source.is_dir() and (dataset or weights or model):
+        raise UsageError("--dataset, --weights and --model go with a folder; a config says it all itself")
+    if source.is_dir():
+        config = folder_config(source, dataset=dataset, weights=weights, model=model)
+    else:
+        config = load_config(source)
     prepared = prepare(config)
     if retry_failed:
         _retract_failed(prepared)
@@ -75,35 +81,6 @@ def main(
                 highlight=False,
             )
         raise typer.Exit(EXIT_OVER_BUDGET)
-
-
-def _folder_config(folder: Path, dataset: str | None, weights: str | None) -> Config:
-    """The config for a newcomer with a folder of videos."""
-    if dataset is None or weights is None:
-        raise UsageError(
-            f"{folder} is a folder: say where to write with --dataset, and which C3D weights to use with --weights "
-            "(a file such as c3d.pickle, or random:0 to ask for random ones)"
-        )
-    document: dict[str, Any] = {
-        "dataset": dataset,
-        "source": {"kind": "directory", "videos": str(folder)},
-        "clips": {"rgb16": {"frames": 16, "fps": 5, "stride_s": 3.2, "resize": [128, 171]}},
-        "features": {"c3d": {"from": "clips/rgb16", "model": "c3d", "weights": weights, "layer": "fc6"}},
-    }
-    if _num_classes(folder) >= 2:
-        document["heads"] = {"actions": {"kind": "lstm", "features": ["c3d"]}}
-    else:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"{folder} has no two subfolders with videos, so there are no classes to tell apart: "
-            "making clips and features only"
-        )
-    return Config.model_validate(document)
-
-
-def _num_classes(folder: Path) -> int:
-    """Subfolders that hold a video, at any depth."""
-    children = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
-    return sum(any(is_video_name(path.name) for path in child.rglob("*")) for child in children)
 
 
 def _make_products(prepared: Prepared, *, address: str | None, workers: int | None) -> list[runner.UnitError]:
