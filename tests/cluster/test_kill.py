@@ -30,6 +30,7 @@ flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: png, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
   c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv5b}}
+  maps: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a, dense: true, time_pool: mean, crops: 3}}
 heads:
   actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 40, patience: 40}}
 """

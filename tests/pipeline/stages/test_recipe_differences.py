@@ -89,8 +89,8 @@ def test_another_length() -> None:
 def test_a_recipe_that_resizes_nothing() -> None:
     as_it_is = replace(DEEPMIND, short_side=None)
     assert found(as_it_is, short_side=256) == [
-        "the frames of clips/c were brought to short side 256, aspect kept, and deepmind leaves them as they are in the "
-        "video"
+        "the frames of clips/c were brought to short side 256, aspect kept, and deepmind leaves them as they are in "
+        "the video"
     ]
 
 
