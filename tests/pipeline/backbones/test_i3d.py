@@ -30,8 +30,8 @@ DATA = Path(__file__).resolve().parents[3] / "../shared/data"
 CRICKET = "v_CricketShot_g04_c01"
 CLOSE = 1e-4  # of logits that are of order one
 
-QUICK = ("16x112", "17x75", "16x224")
-LONG = ("79x112", "64x224", "79x256")
+QUICK = ("17x75", "16x224")
+MORE = ("16x112", "79x112", "64x224", "79x256")
 
 
 class Form(NamedTuple):
@@ -106,8 +106,8 @@ def test_gives_the_published_numbers(loaded: tuple[Form, Golden, Network], size:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", LONG)
-def test_gives_the_published_numbers_of_long_clips(loaded: tuple[Form, Golden, Network], size: str) -> None:
+@pytest.mark.parametrize("size", MORE)
+def test_gives_the_published_numbers_at_more_sizes(loaded: tuple[Form, Golden, Network], size: str) -> None:
     check(loaded, size)
 
 
@@ -129,7 +129,7 @@ def test_folded_batch_norms_give_the_same_numbers(loaded: tuple[Form, Golden, Ne
     folded = build("i3d_rgb", weights=str(tmp_path / "ours.safetensors"))
     assert folded.weights.format == "reelmill"
     fold_bn(folded)
-    assert max(differences(golden, folded, "rgb 16x112").values()) <= CLOSE
+    assert max(differences(golden, folded, "rgb 17x75").values()) <= CLOSE
 
 
 # ---------------------------------------------------------------- padding
@@ -158,12 +158,12 @@ def test_padding_is_tensorflows_same(case: str) -> None:
 
 
 def test_video_features_is_another_port() -> None:
-    """Its numbers, asked of DeepMind's padding and eps: the tests above can tell them apart."""
+    """Its numbers, asked of the same net with DeepMind's eps: the tests above can tell them apart."""
     golden = Golden("i3d_video_features_rgb")
     net = open_net("i3d_rgb", 400).to_empty(device="cpu")
     state = golden.state()
     net.load_state_dict({ours: state[key] for key, ours in formats("rgb")[2].keys.items()}, strict=False)
-    found = differences(golden, net.eval(), "rgb 16x112")
+    found = differences(golden, net.eval(), "rgb 16x224")
     assert found["Mixed_5c"] > 10 * CLOSE
 
 
