@@ -1,0 +1,83 @@
+"""What cards and receipts say of each other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipeline.store import Store
+from pipeline.verify import verify
+from pipeline.verify.stored import find
+from schemas.errors import UsageError
+
+
+def test_products_are_found_without_a_config(fresh, tmp_path) -> None:
+    assert find(fresh.store) == ["clips/c", "flow/f", "features/m", "features/v"]
+    with pytest.raises(UsageError, match=r"no product here \(no clips/NAME, flow/NAME, features/NAME, heads/NAME\)"):
+        find(Store(str(tmp_path)))
+    with pytest.raises(UsageError, match=r"is a product; write `reelmill verify .*/data --product features/v`"):
+        find(Store(str(fresh.folder / "features/v")))
+
+
+def test_a_card_that_was_edited(copy, verified) -> None:
+    settings = json.loads(copy.store.read("features/v/_card.json"))["settings"]
+    copy.rewrite("features/v/_card.json", settings={**settings, "crops": 3})
+    report = verified(copy, "features/v", num_clips=0)
+    assert report.faults == ["its card was changed after it was written: its settings do not give its fingerprint"]
+
+
+def test_a_card_that_is_damaged_or_missing(copy, verified) -> None:
+    (copy.folder / "features/v/_card.json").write_text("{")
+    (copy.folder / "features/m/_card.json").unlink()
+    vectors, maps = verify(copy.store, products=["features/v", "features/m"])[::-1]
+    assert vectors.faults == [
+        f"{copy.folder}/features/v/_card.json is damaged: `reelmill run` makes it anew",
+    ]
+    assert maps.faults == [f"{copy.folder}: no product 'features/m' here (it has no _card.json)"]
+
+
+def test_receipts_of_other_settings_or_other_videos_are_stale(copy, verified) -> None:
+    copy.rewrite("clips/c/_receipts/000001.json", fingerprint="0" * 64)
+    report = verified(copy, "clips/c")
+    assert report.faults == [
+        "1 of its units are stale, of other settings or other manifest rows than its card and manifest.parquet say: "
+        "000001"
+    ]
+    assert len(report.comparisons[0].values) == 3  # of the other unit
+
+
+def test_damaged_and_foreign_receipts(copy, verified) -> None:
+    (copy.folder / "clips/c/_receipts/000000.json").write_text("{}")
+    copy.rewrite("clips/c/_receipts/000001.json", product="clips/d")
+    faults = verified(copy, "clips/c", num_clips=0).faults
+    assert faults[:2] == [
+        "clips/c/_receipts/000000.json is damaged, so nobody knows which files its unit has",
+        "clips/c/_receipts/000001.json is the receipt of clips/d, unit 000001",
+    ]
+    assert len(faults) == 4  # their shards are claimed by no receipt, then
+
+
+def test_units_that_are_not_made_yet(copy, verified) -> None:
+    for path in copy.folder.glob("flow/f/**/*000001*"):
+        path.unlink()
+    report = verified(copy, "flow/f", num_clips=0)
+    assert (report.verdict, report.notes) == ("ok", ["1 of its 2 units are not made yet: 000001"])
+
+
+def test_another_upstream_than_it_was_made_from(copy, verified) -> None:
+    copy.rewrite("clips/c/_card.json", fingerprint="0" * 64)
+    faults = verified(copy, "features/v", num_clips=0).faults
+    assert faults == ["it was made from another clips/c than the one that lies beside it"]
+
+
+def test_versions_and_settings_that_are_not_known(copy, verified) -> None:
+    card = json.loads(copy.store.read("flow/f/_card.json"))
+    copy.rewrite("flow/f/_card.json", code_version=99)
+    assert verified(copy, "flow/f").unchecked == [
+        "it is of version 99 of the flow stage, and this reelmill makes version 1: its items can't be made again here"
+    ]
+    copy.rewrite("flow/f/_card.json", code_version=1, settings={**card["settings"], "colour": "red"})
+    assert verified(copy, "flow/f").unchecked == [
+        "the card of flow/f has settings that this version does not know (colour: Extra inputs are not permitted)"
+    ]
