@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from schemas.preprocess import Preprocess, PreprocessSection
+from schemas.extraction import Features as Features
 from schemas.section import Section
 from schemas.sources import Source
 
@@ -216,43 +216,6 @@ class Flow(Section):
         return clips.frames * Fraction(str(self.rate_fps(clips))) / Fraction(str(clips.fps))
 
 
-class SlidingWindow(Section):
-    """Windows inside each stored clip: dense features of long videos without storing a frame twice."""
-
-    frames: int = Field(ge=1)  # of each window
-    stride: int = Field(ge=1)  # frames between the starts of neighbouring windows
-
-
-class Features(Section):
-    """What a named layer of a backbone says of each clip: pooled vectors, or with `dense` its maps."""
-
-    source: str = Field(alias="from")  # clips/<name>, or flow/<name> for a model that takes flow
-    model: str
-    weights: str  # a file, or "random:SEED" to ask for random weights by name
-    layer: str | None = None  # default: the model's own
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    batch_size: int = Field(default=16, ge=1)
-    model_options: dict[str, str | int | float | bool] = Field(default_factory=dict)  # e.g. {pool5: symmetric}
-    preprocess: Preprocess = PreprocessSection()  # a recipe's name, or what is to differ from the model's own
-    crops: Literal[1, 3, 10] = 1  # 10: centre and corners, and their mirror images
-    flip: bool = False  # mirror images, too
-    window: SlidingWindow | None = None  # default: the whole clip
-    dense: bool = False  # maps of C x T x H x W
-    time_pool: Literal["none", "mean"] = "none"  # of the maps; mean: one map a window
-    dtype: Literal["float16", "float32"] = "float32"  # of the maps
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Features:
-        for key, default in (("time_pool", "none"), ("dtype", "float32")):
-            if not self.dense and getattr(self, key) != default:
-                raise ValueError(f"{key}: {getattr(self, key)} is for maps, and this makes vectors; set dense: true")
-        return self
-
-    def num_frames(self, of_clip: int) -> int:
-        """Frames that enter the net at once, of clips of so many."""
-        return self.window.frames if self.window else of_clip
-
-
 class Holdout(Section):
     """How a source without val or test rows is split: by a hash of video_id, so that growth moves no video."""
 
@@ -323,10 +286,7 @@ class Config(Section):
                     raise ValueError(
                         f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}"
                     )
-                if self.features[feature_name].dense:
-                    raise ValueError(
-                        f"heads.{name}.features: {feature_name} is maps (dense: true), and this head takes vectors"
-                    )
+                self._check_trainable(f"heads.{name}.features: {feature_name}", self.features[feature_name])
         return self
 
     def _check_flow(self, name: str, flow: Flow) -> None:
@@ -336,6 +296,15 @@ class Config(Section):
         problem = flow.problem(self.clips[flow.clips])
         if problem:
             raise ValueError(f"flow.{name}{problem}")
+
+    def _check_trainable(self, where: str, features: Features) -> None:
+        if features.dense:
+            raise ValueError(f"{where} is maps (dense: true), and this head takes vectors")
+        if features.crops > 1 or features.flip:
+            raise ValueError(
+                f"{where} has several views of each clip (crops, flip), and heads are trained on the centre one alone; "
+                "make features without them for this head"
+            )
 
     def _check_features(self, name: str, features: Features) -> None:
         sources = {f"clips/{clips}": settings.frames for clips, settings in self.clips.items()}

@@ -106,11 +106,6 @@ def test_a_flow_section() -> None:
         ("clips: rgb16, bound: 20, ", "", "c.yaml:6: flow.tvl1.clips: this key is required"),
         ("  tvl1:", "  tvl.1:", "c.yaml:6: flow.tvl.1: a name has letters, digits, _ and - only"),
         ("  tvl1:", "  tvl 1:", "c.yaml:6: flow.tvl 1: a name has letters, digits, _ and - only"),
-        (
-            "from: clips/rgb16",
-            "from: flow/tvl1",
-            "c.yaml:8: features.c3d.from: the model 'c3d' takes clips, not flow; no model takes flow yet",
-        ),
         ("from: clips/rgb16", "from: flow/other", "c.yaml:8: features.c3d.from: nothing is named 'flow/other'"),
     ],
 )

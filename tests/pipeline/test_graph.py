@@ -81,7 +81,7 @@ def test_features_of_flow_come_after_it() -> None:
         (lambda: plan(config(features__c3d__layer="fc7")), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(features__c3d__preprocess="mmaction2")), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(features__c3d__window={"frames": 8, "stride": 4})), {"features/c3d", "heads/actions"}),
-        (lambda: plan(config(features__c3d__crops=3)), {"features/c3d", "heads/actions"}),
+        (lambda: plan(config(features__c3d__precision="fp32")), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(features__c3d__weights="moved/w.pickle")), set()),
         (lambda: plan(sha="other weights"), {"features/c3d", "heads/actions"}),
         (lambda: plan(config(heads__actions__hidden=9)), {"heads/actions"}),

@@ -209,10 +209,14 @@ def test_features_that_do_not_fit_their_source(settings, words: str) -> None:
     whole({"from": "flow/tvl1", "window": {"frames": 15, "stride": 1}})
 
 
-def test_heads_take_no_maps() -> None:
+def test_heads_take_one_vector_a_window() -> None:
     heads = {"h": {"kind": "lstm", "features": ["f"]}}
     whole({}, heads=heads)
     with pytest.raises(
         ValidationError, match=r"heads\.h\.features: f is maps \(dense: true\), and this head takes vectors"
     ):
         whole({"dense": True}, heads=heads)
+    for views in ({"crops": 3}, {"crops": 10}, {"flip": True}):
+        with pytest.raises(ValidationError, match=r"heads\.h\.features: f has several views of each clip"):
+            whole(views, heads=heads)
+    whole({"window": {"frames": 8, "stride": 4}}, heads=heads)
