@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.frames import VIDEOS, frame_pool
 from benchmarks.machine import machine_line
 from pipeline import receipts
-from pipeline.backbones import build, conv_bn
+from pipeline.backbones import build, same_padding
 from pipeline.backbones.engine import Engine
 from pipeline.backbones.network import Network
 from pipeline.backbones.precision import DTYPES, device
@@ -217,11 +217,11 @@ def plain_clip(net: Network, members: dict[str, bytes]) -> torch.Tensor:
 
 def plain_forward(net: Network, x: torch.Tensor) -> np.ndarray:
     """The network as a plain sequence of PyTorch modules, on the whole batch at once: (N, D)."""
-    taps, conv_bn.MANY_TAPS = conv_bn.MANY_TAPS, 1 << 30  # with torch's own pooling
+    taps, same_padding.MANY_TAPS = same_padding.MANY_TAPS, 1 << 30  # with torch's own pooling
     try:
         return net.features_of([x.to(device())]).cpu().numpy()
     finally:
-        conv_bn.MANY_TAPS = taps
+        same_padding.MANY_TAPS = taps
 
 
 # ---------------------------------------------------------------- a clips product

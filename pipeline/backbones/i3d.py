@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.backbones.conv_bn import ConvBN, Triple, max_pool_same, same_padding
+from pipeline.backbones.conv_bn import ConvBN
 from pipeline.backbones.i3d_keys import formats
 from pipeline.backbones.identity import Option
 from pipeline.backbones.model import Model
 from pipeline.backbones.network import Network
 from pipeline.backbones.preprocess import Preprocessing
+from pipeline.backbones.same_padding import Triple, max_pool_same, same_padding
 from pipeline.backbones.spec import BackboneSpec
 from schemas.errors import UsageError
 

@@ -1,80 +1,19 @@
-"""SAME padding against its definition, max pooling against brute force, folding against what is folded."""
+"""A convolution with batch norm against its definition, folding against what is folded."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from brute_force import brute_conv, numbers
+from torch import nn
 
-from pipeline.backbones import conv_bn
-from pipeline.backbones.conv_bn import ConvBN, fold_bn, max_pool_same, pad_same, same_padding, triple
+from pipeline.backbones.conv_bn import ConvBN, fold_bn
+from pipeline.backbones.same_padding import max_pool_same, pad_same, triple
 
 KERNELS = (1, 2, 3, 7)
 STRIDES = (1, 2)
-SIZES = (1, 2, 5, 8)
-
-
-def windows(size: int, kernel: int, stride: int) -> list[tuple[int, int]]:
-    """SAME along one side as TensorFlow's documentation defines it: [start, end) of each window, outside included.
-
-    ceil(size / stride) windows; together they need max((outputs - 1) * stride + kernel - size, 0) more places, half of
-    which, rounded down, are put before the first.
-    """
-    num_outputs = int(np.ceil(size / stride))
-    extra = max(kernel - (size % stride or stride), 0)
-    starts = [place * stride - extra // 2 for place in range(num_outputs)]
-    return [(start, start + kernel) for start in starts]
-
-
-def brute_max(x: np.ndarray, kernel: tuple[int, ...], stride: tuple[int, ...]) -> np.ndarray:
-    """Max over the part of each window that lies inside. T×H×W."""
-    sides = [windows(n, k, s) for n, k, s in zip(x.shape, kernel, stride, strict=True)]
-    out = np.empty([len(side) for side in sides], x.dtype)
-    for place in np.ndindex(*out.shape):
-        inside = tuple(slice(max(0, side[at][0]), side[at][1]) for side, at in zip(sides, place, strict=True))
-        out[place] = x[inside].max()
-    return out
-
-
-def brute_conv(x: np.ndarray, weight: np.ndarray, stride: tuple[int, ...]) -> np.ndarray:
-    """C×T×H×W and O×C×k×k×k in double -> O×t×h×w, zeros outside."""
-    kernel = weight.shape[2:]
-    sides = [windows(n, k, s) for n, k, s in zip(x.shape[1:], kernel, stride, strict=True)]
-    margin = 8
-    padded = np.pad(x.astype(np.float64), [(0, 0), *[(margin, margin)] * 3])
-    out = np.empty([len(weight), *(len(side) for side in sides)])
-    for place in np.ndindex(*out.shape[1:]):
-        at = [side[index][0] + margin for side, index in zip(sides, place, strict=True)]
-        window = padded[:, at[0] : at[0] + kernel[0], at[1] : at[1] + kernel[1], at[2] : at[2] + kernel[2]]
-        out[:, *place] = np.tensordot(weight, window, axes=4)
-    return out
-
-
-def numbers(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
-
-
-# ---------------------------------------------------------------- padding
-
-
-@pytest.mark.parametrize(("kernel", "stride", "size"), [*itertools.product(KERNELS, STRIDES, SIZES)])
-def test_padding_is_tensorflow_s_along_each_side(kernel: int, stride: int, size: int) -> None:
-    before, after = same_padding((size, size, size), triple(kernel), triple(stride))[:2]
-    expected = windows(size, kernel, stride)
-    assert -before == expected[0][0]
-    assert max(expected[-1][1] - size, 0) == after
-    assert after - before in (0, 1), "the odd one goes after"
-
-
-def test_padding_is_in_the_order_of_f_pad() -> None:
-    assert same_padding((1, 4, 9), (1, 2, 7), (1, 1, 2)) == (3, 3, 0, 1, 0, 0)  # W, H, T
-    x = numbers(1, 2, 3, 4, 9)
-    assert pad_same(x, (1, 2, 7), (1, 1, 2)).shape == (1, 2, 3, 5, 15)
-    assert pad_same(x, (1, 1, 1), (1, 1, 1)) is x
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -103,36 +42,6 @@ def test_padding_by_number_is_torch_s() -> None:
     with torch.inference_mode():
         assert torch.equal(layer.conv(x), F.conv3d(x, layer.conv.weight, stride=2, padding=(1, 3, 3)))
         assert layer(x).shape == (1, 3, 3, 4, 5)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("stride", [1, 2, 3])
-@pytest.mark.parametrize("size", [(1, 5, 4), (6, 3, 7), (2, 8, 9)])
-@pytest.mark.parametrize("many_taps", [1, conv_bn.MANY_TAPS, 1 << 30], ids=["by axis", "as it is", "torch's own"])
-def test_max_pooling_is_the_maximum_of_what_lies_inside(
-    kernel: int, stride: int, size: tuple[int, int, int], many_taps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conv_bn, "MANY_TAPS", many_taps)
-    x = numbers(2, 1, *size) - 9  # all below 0: a zero that was padded would win
-    ours = max_pool_same(x, kernel, stride).numpy()
-    for clip in range(2):
-        np.testing.assert_array_equal(ours[clip, 0], brute_max(x[clip, 0].numpy(), triple(kernel), triple(stride)))
-
-
-@pytest.mark.parametrize(("kernel", "stride"), [((1, 3, 3), (1, 2, 2)), ((2, 3, 1), (2, 1, 2)), ((3, 2, 7), (1, 2, 2))])
-@pytest.mark.parametrize("many_taps", [1, 1 << 30], ids=["by axis", "torch's own"])
-def test_max_pooling_by_side(
-    kernel: tuple[int, int, int], stride: tuple[int, int, int], many_taps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(conv_bn, "MANY_TAPS", many_taps)
-    for size in ((4, 7, 8), (5, 6, 9)):
-        x = numbers(1, 1, *size) - 9
-        np.testing.assert_array_equal(
-            max_pool_same(x, kernel, stride)[0, 0].numpy(), brute_max(x[0, 0].numpy(), kernel, stride)
-        )
-
-
-# ---------------------------------------------------------------- the layer
 
 
 def identity_norm(layer: ConvBN) -> ConvBN:
