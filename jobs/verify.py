@@ -101,7 +101,7 @@ def _table(title: str, reports: list[ProductReport]) -> Table:
     colours = {"ok": "green", "not all checked": "yellow", "FAILED": "red"}
     for report in reports:
         size = f"{report.num_bytes / 1e6:.1f}" if report.is_hashed else "not hashed"
-        compared = [_compared(comparison) for comparison in report.comparisons] or [("nothing", "", "", "")]
+        compared = [_compared(comparison) for comparison in report.comparisons] or [("nothing compared", "", "", "")]
         verdict = f"[{colours[report.verdict]}]{report.verdict}[/]"
         table.add_row(report.product, str(report.num_files), size, *compared[0], verdict)
         for cells in compared[1:]:

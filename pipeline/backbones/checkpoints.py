@@ -92,7 +92,8 @@ class Matched:
                         f"{self.path}: {self.origin[name]} has shape {tuple(self.state[name].shape)}, "
                         f"but {name} takes {tuple(parameter.shape)}"
                     )
-                filled[name] = value.float().contiguous()
+                # a copy, always: where an array lies in its file decides the last bits of sums, and files may change
+                filled[name] = value.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
             else:
                 filled[name] = torch.full(parameter.shape, self.keymap.constants[name])
         assert self.state.keys() <= filled.keys(), f"{self.keymap.format} names parameters that the net has not"

@@ -10,7 +10,6 @@ from math import sqrt
 import numpy as np
 
 from pipeline.stages.feature_rows import Row
-from pipeline.verify.report import ProductReport
 
 Key = tuple[str, str, float]  # clip_id, view, start_s
 
@@ -42,6 +41,7 @@ class Origin:
         self._max_scale = sqrt(2 * (1 - min_cosine))  # as far as the bound lets vectors of one length lie apart
         self._found: dict[str, dict[Key, float]] = {}  # clip_id -> the cosines of its rows
         self._off: Counter[str] = Counter()  # clip_id -> rows that are off
+        self.faults: list[str] = []  # a sentence for each of them
 
     @property
     def cosines(self) -> list[float]:
@@ -51,9 +51,7 @@ class Origin:
     def num_off(self) -> int:
         return self._off.total()
 
-    def compare(
-        self, stored: Mapping[Key, np.ndarray], remade: Iterator[tuple[Row, np.ndarray]], report: ProductReport
-    ) -> None:
+    def compare(self, stored: Mapping[Key, np.ndarray], remade: Iterator[tuple[Row, np.ndarray]]) -> None:
         """Compare all rows of some clips of a unit with what is stored of the unit."""
         seen: set[Key] = set()
         for row, values in remade:
@@ -61,11 +59,11 @@ class Origin:
             seen.add(key)
             problem = self._problem(key, stored.get(key), values)
             if problem:
-                self._tell(key, problem, report)
+                self._tell(key, problem)
         clip_ids = {clip_id for clip_id, _, _ in seen}
         for key in sorted(stored.keys() - seen):
             if key[0] in clip_ids:
-                self._tell(key, f"this row is stored, and {self.name} give none", report)
+                self._tell(key, f"this row is stored, and {self.name} give none")
 
     def take_over(self, clip_id: str, other: Origin) -> None:
         """A clip whose input is the same to the byte gives the same rows; what is off is named already."""
@@ -87,7 +85,7 @@ class Origin:
             )
         return None
 
-    def _tell(self, key: Key, problem: str, report: ProductReport) -> None:
+    def _tell(self, key: Key, problem: str) -> None:
         clip_id, view, start_s = key
         self._off[clip_id] += 1
-        report.faults.append(f"clip {clip_id}, view {view}, from {start_s:g} s: {problem}")
+        self.faults.append(f"clip {clip_id}, view {view}, from {start_s:g} s: {problem}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -59,27 +60,44 @@ def settings_of(store: Store, source: str) -> Clips:
 def check(job: Job, stored: Stored, report: ProductReport) -> None:
     """Make clips again and compare. Raises NotCheckedError where that is not possible here."""
     require_version(stored)
-    spec = settings_of(job.store, stored.path)
-    names = (*FACTS, "label_ids") if job.inputs.has_manifest else FACTS
-    means: list[float] = []
-    largest = num_equal = 0
+    found: list[Difference] = []
     for clip_id, members, again in pairs(job, stored, report, remake=remake):
         try:
-            require_alike(said(members), again.facts, names)
-            mean, most = difference(members, again.members, spec)
+            found.append(compare(job, stored.path, members, again))
         except ReelmillError as error:
             report.faults.append(f"clip {clip_id}: {error}")
             continue
-        means.append(mean)
-        largest, num_equal = max(largest, most), num_equal + (most == 0)
-        if mean > MEAN_LEVELS_MAX:
-            report.faults.append(
-                f"clip {clip_id}: its pixels are {mean:.2f} levels off on average, {most} at most, and rounding "
-                f"explains {MEAN_LEVELS_MAX:g}: it was not made as the card says (resize, filter, crop, encoding)"
-            )
-    if means:
-        remark = f"{num_equal} of {len(means)} are equal" + (f"; {largest} levels at most" if largest else "")
-        report.comparisons.append(Comparison("videos", "clips", "levels", tuple(means), remark))
+        if found[-1].problem:
+            report.faults.append(f"clip {clip_id}: {found[-1].problem}")
+    if found:
+        largest = max(difference.largest for difference in found)
+        remark = f"{sum(not difference.largest for difference in found)} of {len(found)} are equal"
+        remark += f"; {largest} levels at most" if largest else ""
+        report.comparisons.append(Comparison("videos", "clips", "levels", tuple(d.mean for d in found), remark))
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of two clips' pixels, in levels."""
+
+    mean: float
+    largest: int
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence where rounding does not explain it."""
+        if self.mean <= MEAN_LEVELS_MAX:
+            return None
+        return (
+            f"its pixels are {self.mean:.2f} levels off on average, {self.largest} at most, and rounding explains "
+            f"{MEAN_LEVELS_MAX:g}: it was not made as the card says (resize, filter, crop, encoding)"
+        )
+
+
+def compare(job: Job, source: str, stored: Members, again: Sample) -> Difference:
+    """A stored clip with the one that its video gives. Raises ReelmillError where their facts or sizes differ."""
+    require_alike(said(stored), again.facts, (*FACTS, "label_ids") if job.inputs.has_manifest else FACTS)
+    return difference(stored, again.members, settings_of(job.store, source))
 
 
 def same_frames(stored: Members, remade: Members) -> bool:
@@ -87,12 +105,12 @@ def same_frames(stored: Members, remade: Members) -> bool:
     return {name: data for name, data in stored.items() if name not in ("json", "cls")} == remade
 
 
-def difference(stored: Members, remade: Members, spec: Clips) -> tuple[float, int]:
-    """(mean, largest) absolute difference of two clips' pixels, in levels."""
+def difference(stored: Members, remade: Members, spec: Clips) -> Difference:
+    """Of what is decoded from two samples. Raises ReelmillError where their sizes differ, or one is damaged."""
     if same_frames(stored, remade):
-        return 0.0, 0
+        return Difference(0.0, 0)
     a, b = (decode_frames(members, spec.encoding).astype(np.int16) for members in (stored, remade))
     if a.shape != b.shape:
         raise ReelmillError(f"it holds frames of {a.shape}, and its video gives {b.shape} (T, height, width, colours)")
     off = np.abs(a - b)
-    return float(off.mean()), int(off.max())
+    return Difference(float(off.mean()), int(off.max()))

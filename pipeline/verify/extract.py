@@ -42,7 +42,7 @@ class Extractor:
         self.upstream = _upstream(job, self.settings.source)
         try:
             expected, layer, used = card.details["weights"]["sha256"], card.details["layer"], card.details["precision"]
-            chosen, self.words = _precision(used["used"], str(card.details["device"]))
+            self.precision, self.words = _precision(used["used"], str(card.details["device"]))
         except (KeyError, TypeError) as error:
             raise NotCheckedError(f"its card does not say all that is needed ({error} is missing)") from None
         weights = _weights(self.settings, expected, job.weights)
@@ -62,7 +62,7 @@ class Extractor:
             net,
             layer=layer,
             dense=self.settings.dense,
-            precision=chosen,
+            precision=self.precision,
             on=precision.device(),
             batch_size=self.settings.batch_size,
             meaning=self.upstream.level_meanings,

@@ -8,70 +8,77 @@ from __future__ import annotations
 
 import json
 from io import BytesIO
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import receipts
-from pipeline.stages.clip_inputs import Upstream
 from pipeline.verify import clips, flow
 from pipeline.verify.agreement import Key, Origin
 from pipeline.verify.extract import Extractor
-from pipeline.verify.job import Job, RemakeFunction, chosen, tell
+from pipeline.verify.job import Job, chosen, tell
 from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
 from pipeline.verify.stored import Stored, require_version
-from pipeline.verify.videos import Members, Remade, stored_samples
+from pipeline.verify.videos import Members, Remade, Sample, stored_samples
 from schemas.errors import ReelmillError
 
-REMAKERS: dict[str, RemakeFunction] = {"clips": clips.remake, "flow": flow.remake}
-USUAL_COSINE = 0.9999
+UPSTREAM: dict[str, ModuleType] = {"clips": clips, "flow": flow}
+USUAL_COSINE = {"fp32": 0.999999, "bf16": 0.9999, "fp16": 0.9999}  # where precision and kind of device are the card's
 
 
 def check(job: Job, stored: Stored, report: ProductReport) -> None:
     """Extract the rows of clips again and compare. Raises NotCheckedError where that is not possible here."""
     require_version(stored)
     extractor = Extractor(job, stored)
-    from_store = Origin(extractor.upstream.path, job.min_cosine)
-    from_videos = Origin("videos", job.min_cosine)
-    table = "_index/{unit:06d}.parquet" if extractor.settings.dense else "part-{unit:06d}.parquet"
-    for unit, wanted in chosen(job, stored, table):
-        if not extractor.settings.dense:
+    dense, upstream = extractor.settings.dense, extractor.upstream.path
+    from_store, from_videos = Origin(upstream, job.min_cosine), Origin("videos", job.min_cosine)
+    of_upstream: list[str] = []
+    for unit, wanted in chosen(job, stored, "_index/{unit:06d}.parquet" if dense else "part-{unit:06d}.parquet"):
+        if not dense:
             _check_copy(job, stored, unit, report)
-        rows = _stored_rows(job, stored, unit, set(wanted), dense=extractor.settings.dense)
-        samples = _upstream_samples(job, extractor.upstream, unit, list(wanted), report)
-        remade = _remade(job, extractor.upstream, unit, wanted, report)
-        from_store.compare(rows, extractor.rows(samples.items(), report), report)
+        rows = _stored_rows(job, stored, unit, set(wanted), dense=dense)
+        samples = _upstream_samples(job, upstream, unit, list(wanted), report)
+        remade = _remade(job, upstream, unit, wanted, report)
+        from_store.compare(rows, extractor.rows(samples.items(), report))
         others = []
-        for clip_id, sample in remade.samples.items():
-            if clip_id in samples and clips.same_frames(samples[clip_id], sample.members):
+        for clip_id, again in remade.samples.items():
+            if clip_id in samples and clips.same_frames(samples[clip_id], again.members):
                 from_videos.take_over(clip_id, from_store)  # equal inputs
-            else:
-                others.append((clip_id, {**sample.members, "json": json.dumps(dict(sample.facts)).encode()}))
-        from_videos.compare(rows, extractor.rows(others, report), report)
+                continue
+            if clip_id in samples:
+                of_upstream += _problem(job, upstream, clip_id, samples[clip_id], again)
+            others.append((clip_id, {**again.members, "json": json.dumps(dict(again.facts)).encode()}))
+        from_videos.compare(rows, extractor.rows(others, report))
     for origin in (from_store, from_videos):
         if origin.cosines:
-            report.comparisons.append(Comparison(origin.name, "rows", "cosine", tuple(origin.cosines), extractor.words))
-    _conclude(from_store, from_videos, extractor, report)
+            compared = Comparison(origin.name, "rows", "cosine", tuple(origin.cosines), extractor.words)
+            report.comparisons.append(compared)
+    _conclude(from_store, from_videos, of_upstream, extractor, report)
 
 
-def _conclude(from_store: Origin, from_videos: Origin, extractor: Extractor, report: ProductReport) -> None:
-    """What the rows that are off say together."""
+def _conclude(
+    from_store: Origin, from_videos: Origin, of_upstream: list[str], extractor: Extractor, report: ProductReport
+) -> None:
+    """What all comparisons say together, and then each of them."""
     source = extractor.upstream.path
     if from_store.num_off:
         report.faults.append(
             "its rows were not made as its card says: preprocessing, weights, layer or options were others"
         )
-    elif from_videos.num_off and from_store.cosines:
+    elif of_upstream or (from_videos.num_off and from_store.cosines):
         report.faults.append(
             f"its rows follow from the stored {source}, but not from the videos: {source} was not made as its card says"
         )
     elif from_videos.num_off:
         report.faults.append(f"its rows were not made as its card and the card of {source} say")
-    elif extractor.is_as_card and min([*from_store.cosines, *from_videos.cosines, 1.0]) < USUAL_COSINE:
+    report.faults += [*from_store.faults, *from_videos.faults, *of_upstream]
+    usual = USUAL_COSINE[extractor.precision.used]
+    if extractor.is_as_card and not report.faults and min([*from_store.cosines, *from_videos.cosines, 1.0]) < usual:
         report.notes.append(
-            f"in the card's own precision and on its kind of device cosines usually are above {USUAL_COSINE:g}; a "
-            "detail of preprocessing that differs a little would look like this"
+            f"{extractor.precision.used} on the card's kind of device usually gives cosines above {usual:g}; a detail "
+            "of preprocessing that differs a little would look like this"
         )
 
 
@@ -79,25 +86,40 @@ def _conclude(from_store: Origin, from_videos: Origin, extractor: Extractor, rep
 
 
 def _upstream_samples(
-    job: Job, upstream: Upstream, unit: int, wanted: list[str], report: ProductReport
+    job: Job, upstream: str, unit: int, wanted: list[str], report: ProductReport
 ) -> dict[str, Members]:
     """The stored samples of clips; none, and a sentence, where the shard is not there."""
     try:
-        return dict(stored_samples(job.store, upstream.path, unit, wanted))
+        return dict(stored_samples(job.store, upstream, unit, wanted))
     except ReelmillError as error:
-        report.unchecked.append(f"unit {unit:06d} from the stored {upstream.path}: {error}")
+        report.unchecked.append(f"unit {unit:06d} from the stored {upstream}: {error}")
         return {}
 
 
-def _remade(job: Job, upstream: Upstream, unit: int, wanted: dict[str, str], report: ProductReport) -> Remade:
-    remake = REMAKERS[upstream.path.partition("/")[0]]
+def _remade(job: Job, upstream: str, unit: int, wanted: dict[str, str], report: ProductReport) -> Remade:
     try:
-        remade = remake(job, upstream.path, unit, wanted)
+        remade: Remade = _module(upstream).remake(job, upstream, unit, wanted)
     except NotCheckedError as error:
         report.unchecked.append(f"unit {unit:06d} end to end from the videos: {error}")
         return Remade()
     tell(remade, report)
     return remade
+
+
+def _problem(job: Job, upstream: str, clip_id: str, stored: Members, again: Sample) -> list[str]:
+    """A sentence where a stored sample is not what its video gives."""
+    try:
+        problem = _module(upstream).compare(job, upstream, stored, again).problem
+    except ReelmillError as error:
+        problem = str(error)
+    return [f"clip {clip_id} of {upstream}: {problem}"] if problem else []
+
+
+def _module(upstream: str) -> ModuleType:
+    return UPSTREAM[upstream.partition("/")[0]]
+
+
+# ---------------------------------------------------------------- what is stored
 
 
 def _stored_rows(job: Job, stored: Stored, unit: int, clip_ids: set[str], *, dense: bool) -> dict[Key, np.ndarray]:

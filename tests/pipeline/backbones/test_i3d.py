@@ -20,10 +20,10 @@ from PIL import Image
 from pipeline.backbones import build, save
 from pipeline.backbones.checkpoints import LAYOUTS
 from pipeline.backbones.conv_bn import fold_bn
-from pipeline.backbones.same_padding import max_pool_same, pad_same
 from pipeline.backbones.i3d import MAPS, MODELS, RECIPES
 from pipeline.backbones.i3d_keys import formats
 from pipeline.backbones.network import Network
+from pipeline.backbones.same_padding import max_pool_same, pad_same
 from pipeline.backbones.views import cut, views_of
 from schemas.errors import ReelmillError, UsageError
 

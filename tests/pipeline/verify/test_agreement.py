@@ -3,7 +3,6 @@ import pytest
 
 from pipeline.stages.feature_rows import Row
 from pipeline.verify.agreement import Origin, agreement
-from pipeline.verify.report import ProductReport
 
 KEY = ("clip", "center", 0.0)
 ROW = Row("clip", "video", "center", 0.0, 0.5, 1.0, (), 0, 4, (0, 0, 8, 8), (8, 8))
@@ -29,22 +28,22 @@ def test_agreement() -> None:
     ],
 )
 def test_each_row_that_is_off_is_named(again: list[float], sentence: str) -> None:
-    report, origin = ProductReport("features/v"), Origin("videos", 0.999)
-    origin.compare({KEY: np.array([3.0, 4.0])}, iter([(ROW, np.array(again))]), report)
-    assert report.faults == [f"clip clip, view center, from 0 s: {sentence}"]
+    origin = Origin("videos", 0.999)
+    origin.compare({KEY: np.array([3.0, 4.0])}, iter([(ROW, np.array(again))]))
+    assert origin.faults == [f"clip clip, view center, from 0 s: {sentence}"]
     assert origin.num_off == 1
 
 
 def test_rows_within_the_bound_are_counted() -> None:
-    report, origin = ProductReport("features/v"), Origin("videos", 0.999)
-    origin.compare({KEY: np.array([3.0, 4.0])}, iter([(ROW, np.array([3.05, 3.95]))]), report)
-    assert (report.faults, origin.num_off, len(origin.cosines)) == ([], 0, 1)
+    origin = Origin("videos", 0.999)
+    origin.compare({KEY: np.array([3.0, 4.0])}, iter([(ROW, np.array([3.05, 3.95]))]))
+    assert (origin.faults, origin.num_off, len(origin.cosines)) == ([], 0, 1)
     other = Origin("clips/c", 0.999)
     other.take_over("clip", origin)
     assert other.cosines == origin.cosines
 
 
 def test_a_row_that_is_not_stored() -> None:
-    report, origin = ProductReport("features/v"), Origin("videos", 0.999)
-    origin.compare({}, iter([(ROW, np.ones(2))]), report)
-    assert report.faults == ["clip clip, view center, from 0 s: videos give this row, and it is not stored"]
+    origin = Origin("videos", 0.999)
+    origin.compare({}, iter([(ROW, np.ones(2))]))
+    assert origin.faults == ["clip clip, view center, from 0 s: videos give this row, and it is not stored"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.verify.clips import difference
+from pipeline.verify.clips import Difference, difference
 from pipeline.video.encode import encode_clip
 from schemas.config import Clips
 
@@ -37,5 +37,5 @@ def test_a_difference_is_in_levels() -> None:
     dark = [np.full((8, 8, 3), 10, np.uint8)] * 2
     light = [dark[0], np.full((8, 8, 3), 16, np.uint8)]
     stored, again = encode_clip(dark, spec), encode_clip(light, spec)
-    assert difference(stored, again, spec) == (3.0, 6)
-    assert difference({**stored, "json": b"{}", "cls": b"1"}, stored, spec) == (0.0, 0)
+    assert difference(stored, again, spec) == Difference(3.0, 6)
+    assert difference({**stored, "json": b"{}", "cls": b"1"}, stored, spec) == Difference(0.0, 0)

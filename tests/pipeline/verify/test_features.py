@@ -23,7 +23,7 @@ def test_cards_that_claim_other_settings(copy, verified, changes) -> None:
     copy.claim("features/v", **changes)
     report = verified(copy, "features/v", num_clips=2)
     assert report.verdict == "FAILED"
-    assert report.faults[-1] == NOT_AS_CARD
+    assert NOT_AS_CARD in report.faults
     rows = [fault for fault in report.faults if "to the row made again from clips/c, under 0.999" in fault]
     assert len(rows) == 2
     assert re.match(r"clip v0@\d+-\d+, view center, from [\d.]+ s: cosine -?0\.\d{6} to the row", rows[0])
@@ -34,7 +34,7 @@ def test_clips_that_were_resized_otherwise_than_their_card_says(copy, verified) 
     copy.claim("clips/c", short_side=None, resize=[72, 80])
     report = verified(copy, "features/v", num_clips=2)
     assert [(c.made_from, c.worst > 0.9999) for c in report.comparisons] == [("clips/c", True), ("videos", False)]
-    assert report.faults[-1] == (
+    assert report.faults[1] == (
         "its rows follow from the stored clips/c, but not from the videos: clips/c was not made as its card says"
     )
     assert len([fault for fault in report.faults if "to the row made again from videos, under 0.999" in fault]) == 2
@@ -43,7 +43,7 @@ def test_clips_that_were_resized_otherwise_than_their_card_says(copy, verified) 
 def test_maps_of_another_crop_than_the_card_says(copy, verified) -> None:
     copy.claim("features/m", preprocess={"short_side": 60, "crop": [56, 56]})
     report = verified(copy, "features/m", num_clips=1)
-    assert report.faults[-1] == NOT_AS_CARD
+    assert NOT_AS_CARD in report.faults
     assert {view for view in ("left", "center", "right") for fault in report.faults if f"view {view}," in fault}
 
 
@@ -54,8 +54,9 @@ def test_rows_that_are_too_many_or_too_few(copy, verified) -> None:
     assert any(", view left, " in fault and "this row is stored, and clips/c give none" in fault for fault in faults)
     copy.claim("features/m", crops=3, flip=True, window=window)
     faults = verified(copy, "features/m", num_clips=1).faults
-    assert ", view left_flip, " in faults[0]
-    assert faults[0].endswith("clips/c give this row, and it is not stored")
+    assert faults[0] == NOT_AS_CARD
+    assert ", view left_flip, " in faults[1]
+    assert faults[1].endswith("clips/c give this row, and it is not stored")
 
 
 def test_the_card_in_the_schema_is_compared(copy, verified) -> None:
