@@ -56,7 +56,7 @@ def read_shard(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, dict[str, 
     buffered = BufferedReader(cast(Any, file), READ_BYTES)
     try:
         for name, content in _members(buffered):
-            this_key, _, extension = name.partition(".")
+            this_key, extension = _split(name)
             if this_key != key:
                 if key is not None:
                     yield key, members
@@ -66,6 +66,13 @@ def read_shard(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, dict[str, 
             yield key, members
     finally:
         buffered.detach()  # or it closes a file that is not its own
+
+
+def _split(name: str) -> tuple[str, str]:
+    """(key, extension) of a member's name, as webdataset has them; `tar -c .` puts "./" before all names."""
+    folder, slash, base = name.removeprefix("./").rpartition("/")
+    key, _, extension = base.partition(".")
+    return f"{folder}{slash}{key}", extension
 
 
 # ---------------------------------------------------------------- tar
@@ -95,7 +102,10 @@ def _members(file: BufferedReader) -> Iterator[tuple[str, bytes]]:
 
 
 def _exactly(file: BufferedReader, size: int) -> bytes:
-    data = file.read(size)
+    try:
+        data = file.read(size)
+    except (OverflowError, MemoryError):  # of a size that no file has
+        data = b""
     if len(data) != size:
         raise tarfile.ReadError("unexpected end of data")
     return data

@@ -106,6 +106,25 @@ def test_tars_of_any_format(tar_format: int) -> None:
     assert [next(iter(members.values())) for _, members in found] == [bytes([k + 1]) * (511 + k) for k in range(5)]
 
 
+def test_keys_are_those_of_webdataset_whatever_folder_they_were_packed_from() -> None:
+    names = ["./a.000.jpg", "./a.json", "v1.0/b.000.jpg", "v1.0/b.json"]
+    found = [(key, list(members)) for key, members in read_shard(io.BytesIO(tar_of(names, tarfile.GNU_FORMAT)))]
+    assert found == [("a", ["000.jpg", "json"]), ("v1.0/b", ["000.jpg", "json"])]
+
+
+@pytest.mark.parametrize("size", [10**18, 10**40])
+def test_a_size_that_no_file_has_is_damage(size: int) -> None:
+    damaged = bytearray(tar_of(["a.json"], tarfile.USTAR_FORMAT))
+    member = tarfile.TarInfo("header")
+    member.type, record = tarfile.XHDTYPE, f"size={size}\n".encode()
+    record = f"{len(record) + 3} ".encode() + record
+    member.size = len(record)
+    extended = member.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")
+    damaged[512:512] = extended  # after the folder's header
+    with pytest.raises(tarfile.ReadError, match="unexpected end"):
+        list(read_shard(io.BytesIO(damaged)))
+
+
 def test_a_shard_that_is_cut_anywhere_is_no_shard() -> None:
     whole = shard({"a": {"json": b"{}"}, "b" * 180: {"json": bytes(600), "cls": b"1"}})
     end = len(whole.rstrip(b"\0")) // 512 * 512 + 512  # of the last member; zeros follow
