@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from math import isfinite
 from typing import Annotated
 
 import typer
@@ -75,8 +76,15 @@ def _plan(dataset: str) -> Plan | None:
 
 
 def _as_dict(report: ProductReport) -> dict[str, object]:
-    compared = [{**asdict(c), "worst": c.worst, "median": c.median} for c in report.comparisons]
+    compared = []
+    for c in report.comparisons:
+        values = [_number(value) for value in c.values]
+        compared.append({**asdict(c), "values": values, "worst": _number(c.worst), "median": _number(c.median)})
     return {**asdict(report), "comparisons": compared, "verdict": report.verdict}
+
+
+def _number(value: float) -> float | None:
+    return value if isfinite(value) else None  # JSON has no NaN
 
 
 # ---------------------------------------------------------------- for people

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import receipts
 from pipeline.store import Store
-from pipeline.verify.job import Job, pairs
+from pipeline.verify.job import Job, note_unequal, pairs
 from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
 from pipeline.verify.stored import Stored, require_version
 from pipeline.verify.videos import Members, Remade, Sample, require_alike, said
@@ -71,9 +71,11 @@ def check(job: Job, stored: Stored, report: ProductReport) -> None:
             report.faults.append(f"clip {clip_id}: {found[-1].problem}")
     if found:
         largest = max(difference.largest for difference in found)
-        remark = f"{sum(not difference.largest for difference in found)} of {len(found)} are equal"
+        num_equal = sum(not difference.largest for difference in found)
+        remark = f"{num_equal} of {len(found)} are equal"
         remark += f"; {largest} levels at most" if largest else ""
         report.comparisons.append(Comparison("videos", "clips", "levels", tuple(d.mean for d in found), remark))
+        note_unequal(stored, report, len(found) - num_equal)
 
 
 @dataclass(frozen=True, slots=True)

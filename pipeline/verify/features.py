@@ -19,7 +19,7 @@ from pipeline.verify import clips, flow
 from pipeline.verify.agreement import Key, Origin
 from pipeline.verify.extract import Extractor
 from pipeline.verify.job import Job, chosen, tell
-from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
+from pipeline.verify.report import Comparison, NotCheckedError, ProductReport, numbers
 from pipeline.verify.stored import Stored, require_version
 from pipeline.verify.videos import Members, Remade, Sample, stored_samples
 from schemas.errors import ReelmillError
@@ -35,26 +35,29 @@ def check(job: Job, stored: Stored, report: ProductReport) -> None:
     dense, upstream = extractor.settings.dense, extractor.upstream.path
     from_store, from_videos = Origin(upstream, job.min_cosine), Origin("videos", job.min_cosine)
     of_upstream: list[str] = []
+    other_card: list[int] = []
     for unit, wanted in chosen(job, stored, "_index/{unit:06d}.parquet" if dense else "part-{unit:06d}.parquet"):
-        if not dense:
-            _check_copy(job, stored, unit, report)
+        if not dense and not _carries_card(job, stored, unit):
+            other_card.append(unit)
         rows = _stored_rows(job, stored, unit, set(wanted), dense=dense)
         samples = _upstream_samples(job, upstream, unit, list(wanted), report)
         remade = _remade(job, upstream, unit, wanted, report)
         from_store.compare(rows, extractor.rows(samples.items(), report))
         others = []
         for clip_id, again in remade.samples.items():
-            if clip_id in samples and clips.same_frames(samples[clip_id], again.members):
-                from_videos.take_over(clip_id, from_store)  # equal inputs
-                continue
             if clip_id in samples:
                 of_upstream += _problem(job, upstream, clip_id, samples[clip_id], again)
+                if clips.same_frames(samples[clip_id], again.members):
+                    from_videos.take_over(clip_id, from_store)  # equal inputs
+                    continue
             others.append((clip_id, {**again.members, "json": json.dumps(dict(again.facts)).encode()}))
         from_videos.compare(rows, extractor.rows(others, report))
     for origin in (from_store, from_videos):
         if origin.cosines:
             compared = Comparison(origin.name, "rows", "cosine", tuple(origin.cosines), extractor.words)
             report.comparisons.append(compared)
+    if other_card:
+        report.faults.append(f"its parts carry another card in their schema than _card.json: {numbers(other_card)}")
     _conclude(from_store, from_videos, of_upstream, extractor, report)
 
 
@@ -142,14 +145,11 @@ def _stored_rows(job: Job, stored: Stored, unit: int, clip_ids: set[str], *, den
         raise receipts.unreadable(path, stored.path, unit, error) from None
 
 
-def _check_copy(job: Job, stored: Stored, unit: int, report: ProductReport) -> None:
-    """The card that travels in a part's schema is the one that lies in the folder."""
-    path = f"{stored.path}/part-{unit:06d}.parquet"
+def _carries_card(job: Job, stored: Stored, unit: int) -> bool:
+    """Whether the card that travels in a part's schema is the one that lies in the folder."""
     try:
-        with job.store.open(path) as file:
+        with job.store.open(f"{stored.path}/part-{unit:06d}.parquet") as file:
             copy = json.loads((pq.read_schema(file).metadata or {})[b"reelmill.card"])
-        same = copy["fingerprint"] == stored.card.fingerprint
+        return bool(copy["fingerprint"] == stored.card.fingerprint)
     except (OSError, pa.ArrowInvalid, KeyError, ValueError, TypeError):
-        same = False
-    if not same:
-        report.faults.append(f"{path} carries another card in its schema than _card.json")
+        return False

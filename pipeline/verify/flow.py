@@ -17,7 +17,7 @@ from pipeline.stages.flow_samples import FlowSampler
 from pipeline.store import Store
 from pipeline.threads import num_cores
 from pipeline.verify import clips
-from pipeline.verify.job import Job, pairs
+from pipeline.verify.job import Job, note_unequal, pairs
 from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
 from pipeline.verify.stored import Stored, require_version
 from pipeline.verify.videos import Members, Remade, Sample, require_alike, said
@@ -26,9 +26,10 @@ from schemas.config import Clips, Flow
 from schemas.errors import ReelmillError, UsageError
 from schemas.manifest import VideoRow
 
-# one backend's TV-L1 against another's: most components agree to a small part of a pixel, a few where things move
-# apart do not; and two levels more where flow is quantised
-MEDIAN_PX_MAX, P99_PX_MAX = 0.05, 1.0
+# All backends compute the same flow; what other builds of the decoders round otherwise moves it a little, and more
+# where motion is long: noise of one level in a tenth of the pixels gave 0.01 px in the median, and at 99 % of the
+# components 0.16 px where the longest motions are 1 to 3 px, 1 px where they are 9. Quantising adds levels.
+MEDIAN_PX_MAX, P99_PX_MAX, P99_OF_MOTION_MAX = 0.02, 0.1, 0.1
 FACTS = ("start_s", "end_s", "from_pts_s", "to_pts_s", "num_real_fields", "height_px", "width_px", "bound_px")
 
 
@@ -91,6 +92,7 @@ def check(job: Job, stored: Stored, report: ProductReport) -> None:
         median_px = max(difference.median_px for difference in found)
         remark = f"{num_equal} of {len(found)} are equal; 99 % of components; median {median_px:.3f} px at most"
         report.comparisons.append(Comparison("videos", "clips", "px", tuple(d.p99_px for d in found), remark))
+        note_unequal(stored, report, len(found) - num_equal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +102,19 @@ class Difference:
     median_px: float
     p99_px: float
     largest_px: float
+    motion_px: float  # 99 % of the stored components are this long, or shorter
     level_px: float  # what one stored level stands for
 
     @property
     def problem(self) -> str | None:
         """A sentence where another backend does not explain it."""
-        median_max, p99_max = MEDIAN_PX_MAX + self.level_px, P99_PX_MAX + 2 * self.level_px
+        median_max = MEDIAN_PX_MAX + self.level_px
+        p99_max = P99_PX_MAX + P99_OF_MOTION_MAX * self.motion_px + 2 * self.level_px
         if self.median_px <= median_max and self.p99_px <= p99_max:
             return None
         return (
             f"its components are {self.median_px:.2f} px off in the median and {self.p99_px:.2f} px at 99 %, and "
-            f"backends differ by {median_max:.2f} and {p99_max:.2f} at most: it was not computed as the card says"
+            f"rounding explains {median_max:.2f} and {p99_max:.2f}: it was not computed as the card says"
         )
 
 
@@ -125,4 +129,10 @@ def compare(job: Job, source: str, stored: Members, again: Sample) -> Difference
         )
     off = np.abs(px - px_again)
     level_px = 0.0 if flow.encoding == "npy" else 2 * flow.bound / 255
-    return Difference(float(np.median(off)), float(np.percentile(off, 99)), float(off.max()), level_px)
+    return Difference(
+        median_px=float(np.median(off)),
+        p99_px=float(np.percentile(off, 99)),
+        largest_px=float(off.max()),
+        motion_px=float(np.percentile(np.abs(px), 99)),
+        level_px=level_px,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from pipeline.stages import package_versions
 from pipeline.store import Store
 from pipeline.verify.pick import per_unit, some_of
 from pipeline.verify.report import ProductReport
@@ -56,3 +57,12 @@ def tell(remade: Remade, report: ProductReport) -> None:
     """Report what could not be made again."""
     report.unchecked += [f"clip {clip_id} from its video: {sentence}" for clip_id, sentence in remade.unread.items()]
     report.faults += [f"clip {clip_id}: {sentence}" for clip_id, sentence in remade.lost.items()]
+
+
+def note_unequal(stored: Stored, report: ProductReport, num: int) -> None:
+    """A note where items differ within the bound, and nothing on the card explains why."""
+    if num and not report.faults and package_versions(stored.kind) == stored.card.versions:
+        report.notes.append(
+            f"{num} clips differ within what rounding explains, though the packages here are those of the card: another "
+            "kind of processor would look like this, and so would settings that differ a little"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isnan, nan
 from statistics import median
 from typing import Literal
 
@@ -42,6 +43,8 @@ class Comparison:
 
     @property
     def worst(self) -> float:
+        if any(isnan(value) for value in self.values):
+            return nan
         return min(self.values) if self.measure == "cosine" else max(self.values)
 
     @property

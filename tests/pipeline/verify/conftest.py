@@ -20,6 +20,7 @@ from pipeline.graph import Plan, Product, make_plan, unit_fingerprint
 from pipeline.stages import CODE_VERSIONS, card_of, stage_module
 from pipeline.store import Store
 from pipeline.units import plan_units, write_manifest
+from pipeline.verify.stored import find
 from schemas.config import Clips, Config, Features, Flow, Limits
 from schemas.manifest import MANIFEST_SCHEMA
 
@@ -30,7 +31,9 @@ SMALL = {"short_side": 64, "crop": [56, 56]}
 CONFIG = {
     "source": {"kind": "directory", "videos": "/"},
     "clips": {"c": {"frames": 4, "fps": 5, "short_side": 72}},
-    "flow": {"f": {"clips": "c", "backend": "cpu", "short_side": 32, "params": {"num_scales": 2, "num_warps": 2}}},
+    "flow": {
+        "f": {"clips": "c", "fps": 15, "backend": "cpu", "short_side": 32, "params": {"num_scales": 2, "num_warps": 2}}
+    },
     "features": {
         "v": {"from": "clips/c", **NET, "preprocess": SMALL},
         "m": {
@@ -75,9 +78,11 @@ class Dataset:
             sha256=lambda _, f: backbones.weights_sha256(f.model, f.weights, preprocess=f.preprocess),
         )
 
-    def make(self, config: dict[str, Any]) -> None:
+    def make(self, config: dict[str, Any], *only: str) -> None:
         plan = self.plan(config)
         for product in plan.products:
+            if only and product.path not in only:
+                continue
             receipts.write_card(self.store, card_of(product, self.store))
             stage = stage_module(product.kind).open_stage(product, self.store, Limits())
             for unit in plan.units:
@@ -107,7 +112,7 @@ class Dataset:
             self.rewrite(
                 f"{path}/_receipts/{unit.index:06d}.json", fingerprint=unit_fingerprint(card.fingerprint, unit)
             )
-        for other in ("flow/f", "features/v", "features/m"):
+        for other in [name for name in find(self.store) if name != path]:
             if path in (below := receipts.read_card(self.store, other)).upstream:
                 self.store.put(
                     f"{other}/_card.json",

@@ -6,10 +6,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline import receipts
+from pipeline.store import Store
+from pipeline.verify import verify
 
 PART = "features/v/part-000001.parquet"
 
@@ -82,3 +85,19 @@ def test_counts_that_disagree(copy, verified) -> None:
         f"unit 000000: its ledger counts 0 items, and its receipt {items}",
         f"unit 000001: {PART} has {items - 1} rows, and its receipt says {items} items",
     ]
+
+
+def test_an_object_store(fresh, s3_uri) -> None:
+    root = s3_uri.format("verify")
+    filesystem, path = pafs.FileSystem.from_uri(root)
+    pafs.copy_files(
+        str(fresh.folder), path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=filesystem
+    )
+    store = Store(root)
+    clips = verify(store, products=["clips/c"], num_clips=1)[0]
+    assert (clips.verdict, clips.num_files, clips.comparisons[0].values) == ("ok", 6, (0.0,))
+    store.put("clips/c/clips-000007.tar", b"a stranger")
+    store.put("clips/c/clips-000001.tar", b"short")
+    faults = verify(store, products=["clips/c"], num_clips=0)[0].faults
+    assert faults[0].startswith("clips/c/clips-000001.tar is truncated: 5 of its ")
+    assert faults[1].startswith("clips/c/clips-000007.tar is claimed by no receipt")

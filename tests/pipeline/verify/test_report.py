@@ -1,3 +1,5 @@
+from math import isnan, nan
+
 from pipeline.verify.report import Comparison, ProductReport, numbers
 
 
@@ -15,6 +17,7 @@ def test_the_worst_cosine_is_the_least() -> None:
     assert Comparison("videos", "rows", "cosine", values).worst == 0.5
     assert Comparison("videos", "clips", "levels", values).worst == 1.0
     assert Comparison("videos", "clips", "px", values).median == 0.9
+    assert isnan(Comparison("videos", "rows", "cosine", (0.5, nan, 0.4)).worst)
 
 
 def test_many_units_are_counted() -> None:
