@@ -20,7 +20,7 @@ from jobs.entry import EXIT_ERROR, EXIT_OVER_BUDGET, run_verb
 from jobs.prepare import stored_plan
 from pipeline.graph import Plan
 from pipeline.store import Store
-from pipeline.verify import MIN_COSINE, Comparison, ProductReport, total_bytes, verify
+from pipeline.verify import MIN_COSINE, Comparison, ProductReport, verify
 from schemas.errors import ReelmillError
 
 SENTENCES_SHOWN = 10  # of each kind and product
@@ -46,7 +46,7 @@ def main(
     Exit status: 0 all of it is as the cards say; 1 something is not; 3 nothing is wrong, but not all could be checked.
     """
     store, plan = Store(dataset), _plan(dataset)
-    with shown_progress(total_bytes(store, product or []) if hashing else 0) as progress:
+    with shown_progress() as progress:
         reports = verify(
             store,
             products=product or [],
@@ -125,15 +125,15 @@ def _compared(comparison: Comparison) -> tuple[str, str, str, str]:
 
 
 @contextmanager
-def shown_progress(num_bytes: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar of the bytes that are hashed, on a terminal; call what it gives with what is looked at, and bytes done."""
+def shown_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of the bytes that are hashed, on a terminal; call what it gives as `verify` calls its progress."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<28}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=num_bytes)
+        task = bar.add_task("", total=None)
 
-        def advance(what: str, num_done: int) -> None:
-            bar.update(task, description=what, advance=num_done)
+        def advance(what: str, num_bytes: int, total_bytes: int) -> None:
+            bar.update(task, description=what, advance=num_bytes, total=total_bytes)
 
         yield advance
 

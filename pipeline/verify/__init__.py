@@ -21,7 +21,7 @@ from pipeline.video.guard import Decoder
 from schemas.config import Limits
 from schemas.errors import ReelmillError, UsageError
 
-__all__ = ["MIN_COSINE", "Comparison", "ProductReport", "total_bytes", "verify"]
+__all__ = ["MIN_COSINE", "Comparison", "ProductReport", "verify"]
 
 # imported on first use: features need torch. Each has check(job, stored, report). Heads are hashed only: training
 # again is no matter of seconds.
@@ -31,7 +31,7 @@ KINDS: dict[ProductKind, str] = {
     "features": "pipeline.verify.features",
 }
 MIN_COSINE = 0.999
-Progress = Callable[[str, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 def verify(
@@ -44,7 +44,7 @@ def verify(
     min_cosine: float = MIN_COSINE,
     weights: str | None = None,
     hashing: bool = True,
-    progress: Progress = lambda what, num_bytes: None,
+    progress: Progress = lambda what, num_bytes, total_bytes: None,
 ) -> list[ProductReport]:
     """Verify `products`, or all that there are: a report each.
 
@@ -52,13 +52,18 @@ def verify(
     num_clips: clips of each product that are made again, drawn with `seed`. 0: none.
     min_cosine: of each row of features to the one that is made again.
     weights: a file to use where the one that a card names is not at hand.
-    progress: is told what is being looked at, and bytes that were hashed.
+    progress: is told what is being looked at, how many more bytes were hashed, and how many there are in all.
     Raises UsageError where there is no such product, and for weights that no card names.
     """
     opened = [_open(store, path) for path in _wanted(store, products)]
     known = [found for _, found in opened if found is not None]
     if weights is not None:
         _require_named(weights, known)
+    total_bytes = sum(entry.bytes for found in known for r in found.receipts.values() for entry in r.files)
+
+    def tell(what: str, num_bytes: int) -> None:
+        progress(what, num_bytes, total_bytes if hashing else 0)
+
     inputs = Inputs(store, _all(store, known), plan)
     with Decoder(Limits()) as decoder:
         job = Job(
@@ -72,12 +77,18 @@ def verify(
         )
         for report, found in opened:
             if found is not None:
-                _check(job, found, report, plan=plan, hashing=hashing, progress=progress)
+                _check(job, found, report, plan=plan, hashing=hashing, progress=tell)
     return [report for report, _ in opened]
 
 
 def _check(
-    job: Job, found: Stored, report: ProductReport, *, plan: Plan | None, hashing: bool, progress: Progress
+    job: Job,
+    found: Stored,
+    report: ProductReport,
+    *,
+    plan: Plan | None,
+    hashing: bool,
+    progress: Callable[[str, int], None],
 ) -> None:
     stored.check_fingerprints(job.store, found, job.inputs, plan, report)
     progress(found.path, 0)
@@ -96,12 +107,6 @@ def _check(
         report.unchecked.append(str(error))
     except ReelmillError as error:
         report.faults.append(str(error))
-
-
-def total_bytes(store: Store, products: Sequence[str] = ()) -> int:
-    """Bytes that `verify` will hash."""
-    opened = (_open(store, path)[1] for path in _wanted(store, products))
-    return sum(entry.bytes for found in opened if found for r in found.receipts.values() for entry in r.files)
 
 
 def _open(store: Store, path: str) -> tuple[ProductReport, Stored | None]:

@@ -14,13 +14,12 @@ from pipeline import receipts
 from pipeline.store import TEMP_FOLDER, Store
 from pipeline.threads import num_cores
 from pipeline.verify.report import ProductReport
-from pipeline.verify.stored import Inputs, Stored
+from pipeline.verify.stored import REMOTE_THREADS, Inputs, Stored
 from schemas.errors import ReelmillError
 from schemas.ledger import STATUSES
 from schemas.receipt import FileEntry, Receipt
 
 BLOCK_BYTES = 4 << 20
-REMOTE_THREADS = 32  # an object store's latency wants many requests at once
 KNOWN = frozenset({"_card.json", "_preview.png"})  # of a product as such, so no receipt claims them
 KNOWN_FOLDERS = frozenset({"_receipts", TEMP_FOLDER})
 

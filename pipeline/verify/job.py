@@ -63,6 +63,6 @@ def note_unequal(stored: Stored, report: ProductReport, num: int) -> None:
     """A note where items differ within the bound, and nothing on the card explains why."""
     if num and not report.faults and package_versions(stored.kind) == stored.card.versions:
         report.notes.append(
-            f"{num} clips differ within what rounding explains, though the packages here are those of the card: another "
+            f"{num} clips differ within what rounding explains, though the packages here are the card's: another "
             "kind of processor would look like this, and so would settings that differ a little"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -17,6 +18,7 @@ from schemas.errors import ReelmillError, UsageError
 from schemas.manifest import VideoRow
 from schemas.receipt import Card, Receipt
 
+REMOTE_THREADS = 32  # an object store's latency wants many requests at once
 KINDS: tuple[ProductKind, ...] = get_args(ProductKind)
 
 
@@ -59,8 +61,10 @@ def open_product(store: Store, path: str, report: ProductReport) -> Stored:
     if card.product != path:
         report.faults.append(f"its card is the one of {card.product}")
     stored = Stored(path, kind, card, {})  # type: ignore[arg-type]  # `find` and the command look for KINDS only
-    for unit in receipts.committed_units(store, path):
-        receipt = receipts.load(store, path, unit)
+    units = receipts.committed_units(store, path)
+    with ThreadPoolExecutor(1 if store.is_local else REMOTE_THREADS) as pool:
+        loaded = list(pool.map(lambda unit: receipts.load(store, path, unit), units))
+    for unit, receipt in zip(units, loaded, strict=True):
         name = receipts.receipt_path(path, unit)
         if receipt is None:
             report.faults.append(f"{name} is damaged, so nobody knows which files its unit has")

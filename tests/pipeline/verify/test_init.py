@@ -6,12 +6,14 @@ import shutil
 
 import pytest
 
-from pipeline.verify import total_bytes, verify
+from pipeline.verify import verify
 from schemas.errors import UsageError
 
 
 def test_a_fresh_dataset_passes(fresh) -> None:
-    reports = {report.product: report for report in verify(fresh.store, num_clips=4)}
+    told: list[tuple[str, int, int]] = []
+    found = verify(fresh.store, num_clips=4, progress=lambda *news: told.append(news))
+    reports = {report.product: report for report in found}
     assert list(reports) == ["clips/c", "flow/f", "features/m", "features/v"]
     for report in reports.values():
         assert (report.verdict, report.faults, report.unchecked, report.notes) == ("ok", [], [], [])
@@ -23,7 +25,9 @@ def test_a_fresh_dataset_passes(fresh) -> None:
         "features/m": 6,
         "features/v": 4,
     }
-    assert sum(report.num_bytes for report in reports.values()) == total_bytes(fresh.store)
+    num_bytes = sum(report.num_bytes for report in found)
+    assert {total for _, _, total in told} == {num_bytes} == {sum(done for _, done, _ in told)}
+    assert [what for what, done, _ in told if not done][:2] == ["clips/c", "clips/c: made again"]
     made = {
         path: [(c.made_from, len(c.values), c.worst) for c in report.comparisons] for path, report in reports.items()
     }
