@@ -98,7 +98,9 @@ def check_fingerprints(store: Store, stored: Stored, inputs: Inputs, plan: Plan 
         )
     units = inputs.units_of(stored)
     if units is None:
-        report.notes.append(f"whether it is of these videos can't be told without {MANIFEST}")
+        report.notes.append(
+            f"whether it is of these videos can't be told without {MANIFEST} and a product that was cut by it"
+        )
         return
     missing = [unit.index for unit in units if unit.index not in stored.receipts]
     stale = [
@@ -158,15 +160,16 @@ class Inputs:
         self._table = read_manifest(store)
         # all units but the last have as many rows as the largest
         totals = [sum(r.rows.values()) for p in products if p.kind != "heads" for r in p.receipts.values()]
-        self._units = plan.units if plan else plan_units(self._table, max([*totals, 1]))
+        if plan or totals:
+            self._units = plan.units if plan else plan_units(self._table, max(totals))
 
     @property
     def has_manifest(self) -> bool:
         return self._table is not None
 
     def units_of(self, stored: Stored) -> Sequence[Unit] | None:
-        """The units of a product; None where no manifest tells."""
-        if self._table is None:
+        """The units of a product; None where no manifest tells, or nothing tells how it was cut."""
+        if not self._units:
             return None
         plan = Plan((), tuple(self._units))
         return (plan.whole,) if stored.kind == "heads" else plan.units

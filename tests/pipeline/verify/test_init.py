@@ -44,7 +44,9 @@ def test_without_config_and_manifest_it_goes_by_cards_and_ledgers(copy) -> None:
     reports = verify(copy.store, products=["features/v", "clips/c"], num_clips=2)
     assert [report.verdict for report in reports] == ["ok", "ok"]
     assert [c.made_from for c in reports[1].comparisons] == ["clips/c", "videos"]
-    assert reports[0].notes == ["whether it is of these videos can't be told without manifest.parquet"]
+    assert reports[0].notes == [
+        "whether it is of these videos can't be told without manifest.parquet and a product that was cut by it"
+    ]
 
 
 def test_a_config_that_has_changed_makes_it_stale(copy, config) -> None:

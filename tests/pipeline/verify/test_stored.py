@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.store import Store
 from pipeline.verify import verify
-from pipeline.verify.stored import find
+from pipeline.verify.report import ProductReport
+from pipeline.verify.stored import Inputs, find, open_product
 from schemas.errors import UsageError
 
 
@@ -81,3 +82,11 @@ def test_versions_and_settings_that_are_not_known(copy, verified) -> None:
     assert verified(copy, "flow/f").unchecked == [
         "the card of flow/f has settings that this version does not know (colour: Extra inputs are not permitted)"
     ]
+
+
+def test_a_manifest_alone_does_not_tell_its_units(fresh) -> None:
+    clips = open_product(fresh.store, "clips/c", ProductReport("clips/c"))
+    assert Inputs(fresh.store, [], None).units_of(clips) is None
+    units = Inputs(fresh.store, [clips], None).units_of(clips)
+    assert units is not None
+    assert [unit.num_rows for unit in units] == [1, 1]
