@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from io import BytesIO
+from tokenize import TokenError
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def _fields(members: Mapping[str, bytes], flow: Flow, count: int) -> Iterator[np
         return
     try:
         half = np.lib.format.read_array(BytesIO(_member(members, "npy")), allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, TokenError, MemoryError) as error:  # the last two: of its header
         raise ReelmillError(f"its npy is damaged: {error}") from None
     _check_count(len(half), count, "fields")
     for k in range(count):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -92,7 +93,7 @@ def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
             raise ValueError(f"no x.NNN.{suffix} among its members")
         planes = [[_decode(members[f"{axis}.{k:03d}.{suffix}"]) for axis in "xy"] for k in range(count)]
         return np.stack([np.stack(pair, axis=-1) for pair in planes])
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TokenError, MemoryError) as error:  # the last two: of a damaged npy header
         raise ReelmillError(
             f"a sample holds no readable {spec.encoding} flow ({error}): the shard was damaged after it was written"
         ) from None

@@ -102,10 +102,12 @@ class ClipInputs:
         Raises ReelmillError for a sample that is damaged, and for frames of a size that the net can't take.
         """
         frames = self._upstream.decode(members)
-        if len(frames) != self._upstream.frames:
+        upstream = self._upstream
+        said = upstream.frames, clip.height_px, clip.width_px, upstream.num_channels
+        if frames.shape != said:
             raise ReelmillError(
-                f"it holds {len(frames)} frames, and the clips of {self._upstream.path} have {self._upstream.frames}: "
-                "the shard was damaged after it was written"
+                f"it holds {_by(frames.shape)}, and its json and the card of {upstream.path} say {_by(said)} "
+                "(frames×height×width×channels): the shard was damaged after it was written"
             )
         frames = self._spec.preprocessing.fit(frames)
         height, width = self._spec.preprocessing.crop or frames.shape[1:3]
@@ -144,3 +146,7 @@ class ClipInputs:
         start_s = clip_start_s + first / fps
         end_s = min(start_s + self._num_frames / fps, exact(clip.end_s))
         return float(start_s), float((start_s + end_s) / 2), float(end_s)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -141,7 +141,7 @@ def clip_of(key: str, members: Members) -> Clip:
     """What KEY.json says. Raises ReelmillError where it is missing or damaged: nobody knows whose clip it is."""
     try:
         row: dict[str, Any] = json.loads(members["json"])
-        return Clip(
+        clip = Clip(
             clip_id=str(row["clip_id"]),
             video_id=str(row["video_id"]),
             start_s=float(row["start_s"]),
@@ -153,7 +153,10 @@ def clip_of(key: str, members: Members) -> Clip:
             height_px=int(row["height_px"]),
             width_px=int(row["width_px"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+        if min(clip.num_real, clip.height_px, clip.width_px) < 1 or not clip.start_s <= clip.center_s <= clip.end_s:
+            raise ValueError("its numbers are none of a clip")
+        return clip
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ReelmillError(
             f"sample {key}: its json is missing or damaged ({error!r}); the shard was damaged after it was written"
         ) from None

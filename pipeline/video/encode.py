@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from io import BytesIO
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Literal
 
 import cv2
@@ -84,7 +85,7 @@ def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarra
         if encoding == "mp4":
             return _decode_mp4(members["mp4"])
         return _decode_jpegs(members)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TokenError, MemoryError) as error:  # the last two: of a damaged npy header
         raise ReelmillError(
             f"a sample holds no readable {encoding} frames ({error}): the shard was damaged after it was written"
         ) from None

@@ -118,6 +118,14 @@ def test_damage_is_one_sentence(encoding) -> None:
             decode_flow(damaged, settings)
 
 
+def test_a_damaged_npy_header_is_one_sentence() -> None:
+    settings = spec(encoding="npy")
+    whole = members_of(smooth(1), settings)["npy"]
+    for damaged in (whole.replace(b"(1,", b"(((", 1), whole.replace(b"(1,", b"(1" + b"0" * 15 + b",", 1)):
+        with pytest.raises(ReelmillError, match="holds no readable npy flow"):
+            decode_flow({"npy": damaged[: len(whole)]}, settings)
+
+
 def test_the_card_tells_the_rule_and_its_inverse() -> None:
     words = describe(spec(bound=15, quality=90))
     assert (words["quantise"][:25], words["dequantise"]) == ("q = round(255 (v + 15) / 30)"[:25], "v = 30 q / 255 - 15")

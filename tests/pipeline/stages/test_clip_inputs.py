@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +195,18 @@ def test_flow_that_is_damaged_fails_its_video(store: Store) -> None:
         "clip b@0 can't be used: a sample holds no readable png flow ('y.003.png'): the shard was damaged after it was "
         "written"
     )
+
+
+@pytest.mark.parametrize("shape", [(), (FRAMES,), (FRAMES, 12, 16, 2), (FRAMES, 24, 32, 3)])
+def test_flow_of_another_shape_fails_its_video(store: Store, shape: tuple[int, ...]) -> None:
+    spec = Flow.model_validate({"clips": "rgb", "encoding": "npy"})
+    product = write_flow(store, encoding="npy")
+    samples = [flow_sample(v, i, spec) for v, n in VIDEOS.items() for i in range(n)]
+    file = BytesIO()
+    np.save(file, np.zeros(shape, np.float16))
+    samples[2][1]["npy"] = file.getvalue()
+    write_product(store, product, samples, {"sampling": {"num_fields": FRAMES, "fps": FPS}})
+    made = make_features(store, product)
+    assert [row.status for row in made.ledger] == ["ok", "failed", "ok"]
+    assert made.ledger[1].message.startswith("clip b@0 can't be used: it holds ")
+    assert "say 8×24×32×2 (frames×height×width×channels)" in made.ledger[1].message

@@ -112,6 +112,17 @@ def test_a_json_that_lacks_something(missing: str) -> None:
         list(stream)
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"height_px": 0}, {"width_px": -1}, {"num_real_frames": 0}, {"start_s": float("nan")}, {"end_s": -1}]
+)
+def test_a_json_that_is_of_no_clip(wrong: dict[str, float]) -> None:
+    ((key, members),) = samples(1)
+    members["json"] = json.dumps({**json.loads(members["json"]), **wrong}).encode()
+    stream = ClipStream(shard([(key, members)]), decode=Decoder(), num_bytes=lambda clip: 1)
+    with stream, pytest.raises(ReelmillError, match="sample a@0: its json is missing or damaged"):
+        list(stream)
+
+
 def test_fields_lie_between_frames() -> None:
     ((key, members),) = samples(1)
     row = json.loads(members["json"])

@@ -231,8 +231,8 @@ def test_a_clip_of_another_length_fails_its_video(opened: Opened, store: Store) 
     _, ledger, table = opened.run(store)
     assert ledger[4].status == "failed"
     assert ledger[4].message == (
-        "clip e-0 can't be used: it holds 9 frames, and the clips of clips/rgb16 have 16: the shard was damaged after "
-        "it was written"
+        "clip e-0 can't be used: it holds 9×128×171×3, and its json and the card of clips/rgb16 say 16×128×171×3 "
+        "(frames×height×width×channels): the shard was damaged after it was written"
     )
     assert table.num_rows == 5
 

@@ -139,6 +139,7 @@ print(hashlib.sha256(b"".join(members_of(smooth_clip(), spec("{encoding}")).valu
         ({"000.jpg": b""}, "jpeg"),
         ({"000.jpg": b"x"}, "npy"),
         ({"npy": b"\x93NUMPY"}, "npy"),
+        ({"npy": b"\x93NUMPY\1\0\3\0((("}, "npy"),
         ({"mp4": b"no video"}, "mp4"),
         ({"mp4": b""}, "mp4"),
     ],
