@@ -31,7 +31,8 @@ class Prepared:
 def hash_weights(name: str, features: Features) -> str:
     """The identity of a backbone's weights and mean volume.
 
-    Raises UsageError for an unknown model, one that doesn't take what `from` holds, and files that can't be read.
+    Raises UsageError for an unknown model, one that doesn't take what `from` holds, and files that can't be read, and
+    ReelmillError for half a TensorFlow checkpoint.
     """
     if features.model not in backbones.names():
         raise UsageError(
@@ -45,7 +46,10 @@ def hash_weights(name: str, features: Features) -> str:
             else f"takes rgb frames, and {features.source} is flow: take the clips that it was made of"
         )
         raise UsageError(f"features.{name}.from: {features.model} {problem}")
-    return backbones.weights_sha256(features.model, features.weights, preprocess=features.preprocess)
+    try:
+        return backbones.weights_sha256(features.model, features.weights, preprocess=features.preprocess)
+    except ReelmillError as error:
+        raise type(error)(f"features.{name}: {error}") from None
 
 
 def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features], str] = hash_weights) -> Plan:

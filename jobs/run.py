@@ -6,6 +6,7 @@ import json
 import signal
 import tarfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_table, train_heads
 from pipeline import pictures, receipts, runner
-from pipeline.config import load_config
+from pipeline.config import load_config, placed_in
 from pipeline.stages import package_versions
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from pipeline.units import read_labels
@@ -52,10 +53,11 @@ def main(
         config = folder_config(source, dataset=dataset, weights=weights, model=model)
     else:
         config = load_config(source)
-    prepared = prepare(config)
-    if retry_failed:
-        _retract_failed(prepared)
-    errors = _make_products(prepared, address=address, workers=workers)
+    with nullcontext() if source.is_dir() else placed_in(source):
+        prepared = prepare(config)
+        if retry_failed:
+            _retract_failed(prepared)
+        errors = _make_products(prepared, address=address, workers=workers)
     if errors:
         raise ReelmillError(_explain(errors))
     _draw_previews(prepared)

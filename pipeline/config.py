@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from schemas.config import Config
-from schemas.errors import UsageError
+from schemas.errors import ReelmillError, UsageError
 from schemas.section import Section
 
 Place = tuple[str | int, ...]
@@ -25,6 +27,37 @@ def load_config(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: can't read this config ({error})") from None
     return parse_config(text, str(path))
+
+
+@contextmanager
+def placed_in(path: Path) -> Iterator[None]:
+    """Puts the file and the line before what goes wrong with a section that the error names, later than on reading."""
+    try:
+        yield
+    except ReelmillError as error:
+        raise type(error)(_placed(str(error), path)) from None
+
+
+def _placed(message: str, path: Path) -> str:
+    """The same sentence where it names no place in the file."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    head, _, what = message.partition(": ")
+    section = head.replace("/", ".")  # features/c3d, as a product is called
+    key, _, of_key = what.partition(": ")
+    for name, sentence in ((f"{section}.{key}", of_key), (section, what)):
+        if line := _line_of(name, root):
+            return f"{path}:{line}: {name}: {sentence}"
+    return message
+
+
+def _line_of(name: str, node: yaml.Node | None) -> int | None:
+    """Where a place stands, its keys joined by dots; a key may hold dots itself."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name == key.value:
+            return int(key.start_mark.line) + 1
+        if name.startswith(f"{key.value}.") and (line := _line_of(name[len(key.value) + 1 :], value)):
+            return line
+    return None
 
 
 def parse_config(text: str, name: str) -> Config:

@@ -47,7 +47,7 @@ def test_heads_need_two_labels(document, tmp_path: Path) -> None:
 
 def test_missing_weights_are_found_before_the_source_is_read(document, tmp_path: Path) -> None:
     document["features"]["f"]["weights"] = "/nowhere.pickle"
-    with pytest.raises(UsageError, match=r"/nowhere\.pickle"):
+    with pytest.raises(UsageError, match=r"^features\.f: /nowhere\.pickle: can't read"):
         prepare(Config.model_validate(document))
     assert not (tmp_path / "out").exists()
 

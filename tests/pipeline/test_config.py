@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline.config import load_config, parse_config
-from schemas.errors import UsageError
+from pipeline.config import load_config, parse_config, placed_in
+from schemas.errors import ReelmillError, UsageError
 
 GOOD = """\
 dataset: out/demo
@@ -52,6 +52,27 @@ def test_a_mistake_is_one_line_with_its_place(right: str, wrong: str, sentence: 
         parse_config(GOOD.replace(right, wrong), "c.yaml")
     assert sentence in str(error.value)
     assert all(line.startswith("c.yaml:") for line in str(error.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("said", "placed"),
+    [
+        ("features/c3d: weights: no such", "{path}:6: features.c3d.weights: no such"),
+        ("features.c3d.model: no such", "{path}:6: features.c3d.model: no such"),
+        ("features/c3d: layer: no such", "{path}:6: features.c3d: layer: no such"),  # it is the model's own
+        ("features.c3d: a.pt: no such", "{path}:6: features.c3d: a.pt: no such"),
+        ("heads.actions: one label", "{path}:8: heads.actions: one label"),
+        ("out/demo: not a folder", "out/demo: not a folder"),
+        ("nothing to do", "nothing to do"),
+    ],
+)
+@pytest.mark.parametrize("kind", [ReelmillError, UsageError])
+def test_what_goes_wrong_later_has_its_place_too(tmp_path, said: str, placed: str, kind: type[ReelmillError]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    with pytest.raises(kind) as error, placed_in(path):
+        raise kind(said)
+    assert str(error.value) == placed.format(path=path)
 
 
 def test_files(tmp_path) -> None:
