@@ -65,8 +65,6 @@ def _read(path: Path) -> Checkpoint:
         return Checkpoint(path, {key: torch.from_numpy(value) for key, value in read_bundle(path).items()})
     if (what := other_tensorflow(path)) is not None:
         raise ReelmillError(f"{path}: not a weights file, but {what}")
-    if other := other_tensorflow(path):
-        raise ReelmillError(f"{path}: not a weights file, but {other}")
     try:
         with path.open("rb") as file:
             head = file.read(512)

@@ -131,14 +131,14 @@ def match(checkpoint: Checkpoint, *, model: str, formats: Sequence[KeyMap], clas
     lacking = missing if set(missing) != set(head) else []  # a whole classifier may be missing, half of one may not
     lacking = [key for key in lacking if key not in head] or lacking
     if lacking:
-        raise ReelmillError(f"{checkpoint.path}: {model} weights ({best.format}), but without {some(lacking)}")
+        raise ReelmillError(f"{checkpoint.path}: weights in the format of {best.format}, but without {some(lacking)}")
     others = [key for key in found if key not in best.keys]
     patterns = {key: _pattern(key, best.ignored) for key in others}
     unused = [key for key, pattern in patterns.items() if pattern is None]
     inside = [key for key in unused if key.startswith(tuple(_owners(best, classifier)))]
     if inside:
         raise ReelmillError(
-            f"{checkpoint.path}: {model} weights ({best.format}) of another architecture: "
+            f"{checkpoint.path}: weights in the format of {best.format}, but of another architecture: "
             f"its layers also hold {some(inside)}"
         )
     origin = {name: key for key, name in best.keys.items() if key in found}
@@ -156,8 +156,7 @@ def match(checkpoint: Checkpoint, *, model: str, formats: Sequence[KeyMap], clas
 
 
 def _fit(fmt: KeyMap, found: Mapping[str, Tensor]) -> tuple[int, int]:
-    """How much of a file a format explains, then how little it misses: nets with more blocks have all keys of others.
-    """
+    """How much of a file a format explains, then how little it misses: deeper nets have all keys of others."""
     num_used = len(fmt.keys.keys() & found.keys())
     return num_used, num_used - len(fmt.keys)
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from pipeline.backbones.checkpoint_file import read
@@ -59,9 +58,10 @@ def save(net: Network, path: str | Path) -> None:
     # one entry: safetensors writes several in the order of a hash map, different in each process
     metadata = {METADATA: json.dumps(facts, sort_keys=True)}
     try:
-        save_file(state, str(path), metadata=metadata)
-    except (SafetensorError, OSError) as error:
-        raise ReelmillError(f"{path}: can't write the weights ({error})") from None
+        # not save_file, whose files nobody but their owner can read
+        Path(path).write_bytes(serialize(state, metadata=metadata))
+    except OSError as error:
+        raise ReelmillError(f"{path}: can't write the weights ({error.strerror})") from None
 
 
 def _is_changed(net: Network) -> bool:

@@ -119,7 +119,7 @@ def test_options_of_the_format_and_of_what_reelmill_saved() -> None:
 def test_missing_keys() -> None:
     state = davidea()
     del state["conv4b.bias"]
-    with pytest.raises(ReelmillError, match=r"c3d weights \(DavideA c3d.pickle\), but without conv4b\.bias$"):
+    with pytest.raises(ReelmillError, match=r"in the format of DavideA c3d.pickle, but without conv4b\.bias$"):
         match_c3d(state)
     state = davidea()
     del state["fc8.bias"]

@@ -77,8 +77,14 @@ def test_saving_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_place_that_can_t_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ReelmillError, match="can't write the weights"):
+    with pytest.raises(ReelmillError, match=r"can't write the weights \(No such file or directory\)"):
         save(load("random:1"), tmp_path / "nowhere" / "a.safetensors")
+
+
+def test_saved_weights_can_be_read_by_whoever_reads_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    save(load("random:1"), tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @pytest.mark.parametrize("used", ["fp32", "bf16"])

@@ -56,7 +56,7 @@ def test_broken_weights_of_a_known_model_say_what_is_broken(monkeypatch: pytest.
     with pytest.raises(ReelmillError, match=r"^a\.pth: net\.fc\.bias holds NaN or Inf"):
         recognise(Checkpoint(HERE, state))
     lacking = {key: value for key, value in elsewhere().items() if key != "net.stem.bn.bias"}
-    with pytest.raises(ReelmillError, match=r"weights \(elsewhere\), but without net\.stem\.bn\.bias"):
+    with pytest.raises(ReelmillError, match=r"weights in the format of elsewhere, but without net\.stem\.bn\.bias"):
         recognise(Checkpoint(HERE, lacking))
     narrow = {**elsewhere(), "net.stem.conv.weight": torch.zeros(4, 9, 3, 3, 3)}
     with pytest.raises(ReelmillError, match=r"net\.stem\.conv\.weight has shape \(4, 9, 3, 3, 3\)"):
