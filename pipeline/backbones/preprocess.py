@@ -214,8 +214,10 @@ def read_mean(path: str) -> np.ndarray:
     """A mean volume (T, H, W, C) float32 from a .npy file. Raises UsageError."""
     try:
         volume = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"preprocess.mean: {path} can't be read as a .npy file ({error})") from None
+    except OSError as error:
+        raise UsageError(f"preprocess.mean: {path} can't be read ({error.strerror}); check the path") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):  # numpy's own sentence advises to unpickle the file
+        raise UsageError(f"preprocess.mean: {path} is no .npy file of numbers, or a damaged one") from None
     if not isinstance(volume, np.ndarray) or volume.ndim != 4 or volume.shape[3] != 3:
         raise UsageError(
             f"preprocess.mean: {path} has shape {getattr(volume, 'shape', None)}; a mean volume is (frames, height, "

@@ -81,8 +81,9 @@ def _require_input(
     except UsageError as error:
         if settings.window:
             raise UsageError(f"window: {error}") from None
-        advice = "change them there, or take a window of each clip here"
-        raise UsageError(f"the clips of {upstream.path}: {error}; {advice}") from None
+        is_long = spec.max_frames is not None and frames > spec.max_frames
+        advice = ", or take a window of each clip here" if is_long else ""
+        raise UsageError(f"the clips of {upstream.path}: {error}; change them there{advice}") from None
     mean = spec.preprocessing.mean
     if isinstance(mean, MeanVolume) and len(mean.values) != frames:
         raise UsageError(f"preprocess.mean: {mean.path} holds {len(mean.values)} frames, and {frames} enter the net")

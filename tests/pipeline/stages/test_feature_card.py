@@ -78,7 +78,7 @@ def test_flow_has_its_own_card(store: Store) -> None:
         ),
         (
             {"model": "c3d"},
-            "the clips of clips/rgb: c3d takes clips of 16 frames, got 8; change them there, or",
+            "the clips of clips/rgb: c3d takes clips of 16 frames, got 8; change them there$",
         ),
     ],
 )
