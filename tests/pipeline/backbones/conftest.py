@@ -1,4 +1,4 @@
-"""What the tests of backbones share: bundle_writer.py, importable by its name."""
+"""What the tests of backbones share: the modules beside them that are no tests, importable by their names."""
 
 import sys
 from pathlib import Path

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import FLOW, RGB, Tiny, tiny
+from small_backbones import Small, small
 
 from pipeline.backbones.engine import Engine
 from pipeline.backbones.precision import Precision
@@ -22,22 +22,22 @@ def rgb(num: int, *, frames: int = 4, seed: int = 0) -> list[np.ndarray]:
     return list(np.random.default_rng(seed).integers(0, 256, (num, frames, 16, 16, 3), np.uint8))
 
 
-def engine(net: Tiny, **changes: object) -> Engine:
-    return Engine(net, **{"layer": "avgpool", "precision": FP32, "on": CPU, "batch_size": 3, **changes})  # type: ignore[arg-type]
+def engine(net: Small, **changes: object) -> Engine:
+    return Engine(net, **{"layer": "conv2", "precision": FP32, "on": CPU, "batch_size": 3, **changes})  # type: ignore[arg-type]
 
 
-def plain(net: Tiny, clip: np.ndarray, layer: str, *, dense: bool = False) -> np.ndarray:
+def plain(net: Small, clip: np.ndarray, layer: str, *, dense: bool = False) -> np.ndarray:
     """One clip, without engine and without folding."""
     x = torch.from_numpy(clip).float().permute(3, 0, 1, 2)[None] * (2 / 255) - 1
     return net.features(x, layer=layer, dense=dense)[0].numpy()
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 16])
-@pytest.mark.parametrize("layer", ["conv1", "avgpool", "logits"])
+@pytest.mark.parametrize("layer", ["conv1", "conv2", "logits"])
 def test_each_clip_in_order_whatever_the_batch(batch_size: int, layer: str) -> None:
     clips = rgb(7)
-    found = list(engine(tiny(), layer=layer, batch_size=batch_size).run(clips))
-    reference = tiny()
+    found = list(engine(small(), layer=layer, batch_size=batch_size).run(clips))
+    reference = small()
     assert len(found) == 7
     for clip, vector in zip(clips, found, strict=True):
         assert vector.dtype == np.float32
@@ -46,51 +46,51 @@ def test_each_clip_in_order_whatever_the_batch(batch_size: int, layer: str) -> N
 
 def test_maps() -> None:
     clips = rgb(2)
-    found = list(engine(tiny(), layer="conv2", dense=True).run(clips))
+    found = list(engine(small(), layer="conv2", dense=True).run(clips))
     assert [one.shape for one in found] == [(12, 2, 8, 8)] * 2
-    np.testing.assert_allclose(found[1], plain(tiny(), clips[1], "conv2", dense=True), atol=1e-5)
+    np.testing.assert_allclose(found[1], plain(small(), clips[1], "conv2", dense=True), atol=1e-5)
 
 
 def test_clips_of_several_lengths() -> None:
     clips = [*rgb(2), *rgb(1, frames=6), *rgb(2, seed=1)]
-    found = list(engine(tiny()).run(clips))
+    found = list(engine(small()).run(clips))
     for clip, vector in zip(clips, found, strict=True):
-        np.testing.assert_allclose(vector, plain(tiny(), clip, "avgpool"), atol=1e-5)
+        np.testing.assert_allclose(vector, plain(small(), clip, "conv2"), atol=1e-5)
 
 
 def test_views_that_share_a_frame_need_not_be_contiguous() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), np.uint8)
     views = [frames[:, :16, :16], frames[:, 4:, 8:][:, :, ::-1]]
-    found = list(engine(tiny()).run(views))
+    found = list(engine(small()).run(views))
     for view, vector in zip(views, found, strict=True):
-        np.testing.assert_allclose(vector, plain(tiny(), np.ascontiguousarray(view), "avgpool"), atol=1e-5)
+        np.testing.assert_allclose(vector, plain(small(), np.ascontiguousarray(view), "conv2"), atol=1e-5)
 
 
 def test_flow_as_levels_and_as_px_is_the_same() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 2), np.uint8)
     meaning = (np.arange(256) * (2 * 32 / 255) - 32).astype(np.float32)  # stored with a bound of 32, cut at 20
-    of_levels = list(engine(tiny(FLOW), meaning=meaning).run(levels))
-    of_px = list(engine(tiny(FLOW)).run(meaning[levels]))
+    of_levels = list(engine(small("flow"), meaning=meaning).run(levels))
+    of_px = list(engine(small("flow")).run(meaning[levels]))
     np.testing.assert_array_equal(of_levels, of_px)
-    cut = list(engine(tiny(FLOW)).run(meaning[levels].clip(-20, 20)))
+    cut = list(engine(small("flow")).run(meaning[levels].clip(-20, 20)))
     np.testing.assert_array_equal(of_px, cut)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, sizes = Engine._start, []
 
-    def small(self: Engine, clips: list[np.ndarray]) -> object:
+    def at_most_two(self: Engine, clips: list[np.ndarray]) -> object:
         sizes.append(len(clips))
         if len(clips) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return whole(self, clips)
 
-    monkeypatch.setattr(Engine, "_start", small)
+    monkeypatch.setattr(Engine, "_start", at_most_two)
     clips = rgb(11)
-    found = list(engine(tiny(), batch_size=8).run(clips))
+    found = list(engine(small(), batch_size=8).run(clips))
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
     for clip, vector in zip(clips, found, strict=True):
-        np.testing.assert_allclose(vector, plain(tiny(), clip, "avgpool"), atol=1e-5)
+        np.testing.assert_allclose(vector, plain(small(), clip, "conv2"), atol=1e-5)
 
 
 def test_out_of_memory_while_others_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +115,12 @@ def test_out_of_memory_while_others_are_under_way(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Engine, "_start", crowded)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    clips, net = rgb(7), engine(tiny(), batch_size=3)
+    clips, net = rgb(7), engine(small(), batch_size=3)
     net._on = torch.device("cuda")
     found = list(net.run(clips))
     assert sizes == [3, 3, 3, 1, 1]
     for clip, vector in zip(clips, found, strict=True):
-        np.testing.assert_allclose(vector, plain(tiny(), clip, "avgpool"), atol=1e-5)
+        np.testing.assert_allclose(vector, plain(small(), clip, "conv2"), atol=1e-5)
 
 
 def test_a_single_clip_that_is_too_much_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_single_clip_that_is_too_much_is_a_sentence(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Engine, "_start", full)
     with pytest.raises(ReelmillError, match="out of memory with a single clip"):
-        list(engine(tiny(), batch_size=8).run(rgb(3)))
+        list(engine(small(), batch_size=8).run(rgb(3)))
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Engine, "_start", broken)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        list(engine(tiny()).run(rgb(1)))
+        list(engine(small()).run(rgb(1)))
 
 
 def test_reads_no_further_ahead_than_a_batch() -> None:
@@ -150,27 +150,27 @@ def test_reads_no_further_ahead_than_a_batch() -> None:
             taken += 1
             yield clip
 
-    stream = engine(tiny(), batch_size=3).run(source())
+    stream = engine(small(), batch_size=3).run(source())
     next(stream)
     assert taken <= 4  # a batch, and the clip that told it was full
 
 
 def test_bf16_is_near() -> None:
-    exact = list(engine(tiny()).run(rgb(3)))
-    near = list(engine(tiny(), precision=Precision("bf16", "this test")).run(rgb(3)))
+    exact = list(engine(small()).run(rgb(3)))
+    near = list(engine(small(), precision=Precision("bf16", "this test")).run(rgb(3)))
     np.testing.assert_allclose(near, exact, rtol=0.05, atol=0.05)
     assert not np.array_equal(near, exact)
 
 
 def test_no_clips_no_results() -> None:
-    assert list(engine(tiny(RGB)).run([])) == []
+    assert list(engine(small()).run([])) == []
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_it_is_the_same() -> None:
     cuda = torch.device("cuda")
     clips = [*rgb(5), *rgb(3, frames=6)]
-    exact = list(engine(tiny()).run(clips))
-    found = list(engine(tiny(), on=cuda).run(clips))
+    exact = list(engine(small()).run(clips))
+    found = list(engine(small(), on=cuda).run(clips))
     for a, b in zip(exact, found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import tiny
+from small_backbones import small
 
 from pipeline.backbones import precision
 
@@ -32,7 +32,7 @@ def test_flags_of_this_machine_are_read() -> None:
 
 
 def test_prepare_folds_and_casts_and_changes_nothing_else() -> None:
-    net, x = tiny(), torch.rand(2, 3, 4, 16, 16)
+    net, x = small(), torch.rand(2, 3, 4, 16, 16)
     exact = net(x)
     ready = precision.prepare(net, precision.Precision("fp32", "this test"), CPU)
     assert all(not isinstance(module, torch.nn.BatchNorm3d) for module in ready.modules())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import FLOW, tiny
+from small_backbones import small
 
 from pipeline.backbones import build, probe
 from pipeline.backbones.precision import Precision
@@ -27,8 +27,8 @@ def test_textured_clips_are_seeded_and_move() -> None:
 
 
 def test_probe_clips_are_what_the_net_takes() -> None:
-    assert probe.probe_clips(tiny().spec, frames=6).shape == (probe.CLIPS, 6, 16, 16, 3)
-    flow = probe.probe_clips(tiny(FLOW).spec, frames=6)
+    assert probe.probe_clips(small().spec, frames=6).shape == (probe.CLIPS, 6, 16, 16, 3)
+    flow = probe.probe_clips(small("flow").spec, frames=6)
     assert flow.shape == (probe.CLIPS, 6, 16, 16, 2)
     assert -20 <= flow.min() < -10
     assert 10 < flow.max() <= 20
@@ -50,7 +50,7 @@ def test_bf16_features_of_c3d_stay_close_to_fp32() -> None:
 
 def test_auto_takes_the_fast_precision_where_it_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "bf16")
-    chosen, found = probe.measured(tiny(), asked="auto", layer="conv2", frames=4, on=CPU)
+    chosen, found = probe.measured(small(), asked="auto", layer="conv2", frames=4, on=CPU)
     assert chosen.used == "bf16"
     assert found["cosine_min"] >= probe.COSINE_MIN
 
@@ -58,7 +58,7 @@ def test_auto_takes_the_fast_precision_where_it_is_near(monkeypatch: pytest.Monk
 def test_auto_stays_with_fp32_where_weights_do_not_bear_it(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "bf16")
     monkeypatch.setattr(probe, "COSINE_MIN", 1.1)  # no weights bear that
-    chosen, found = probe.measured(tiny(), asked="auto", layer="conv2", frames=4, on=CPU)
+    chosen, found = probe.measured(small(), asked="auto", layer="conv2", frames=4, on=CPU)
     assert chosen.used == "fp32"
     assert "bf16 gives these weights a cosine of" in chosen.why
     assert found["max_abs"] == 0
@@ -66,5 +66,5 @@ def test_auto_stays_with_fp32_where_weights_do_not_bear_it(monkeypatch: pytest.M
 
 def test_asked_for_by_name_it_is_used_whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "COSINE_MIN", 1.1)
-    chosen, _ = probe.measured(tiny(), asked="bf16", layer="conv2", frames=4, on=CPU)
+    chosen, _ = probe.measured(small(), asked="bf16", layer="conv2", frames=4, on=CPU)
     assert chosen.used == "bf16"

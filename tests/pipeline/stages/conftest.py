@@ -1,4 +1,4 @@
-"""What the tests of features share: feature_dataset.py and small_backbones.py, importable by their names."""
+"""What the tests of features share: feature_dataset.py, and small_backbones.py of the backbones, importable by name."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "backbones")]
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-"""Two backbones of two small convolutions, for RGB and for flow, that take clips of any length and size."""
+"""Two backbones of two small convolutions, for RGB and for flow, that take clips of any length and size.
+
+For tests of what surrounds a net: engine, probe, the features stage. tiny_models.py has those that are saved and read.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from pipeline.backbones.identity import Option
 from pipeline.backbones.model import Model
 from pipeline.backbones.network import Network
 from pipeline.backbones.preprocess import Preprocessing
-from pipeline.backbones.spec import BackboneSpec
+from pipeline.backbones.spec import BackboneSpec, Modality
 
 CROP = (16, 16)
 BOUND_PX = 20.0
-RECIPES = {
+RECIPES: dict[Modality, Preprocessing] = {
     "rgb": Preprocessing(recipe="small", modality="rgb", fps=5, resize=(24, 32), crop=CROP, range=(-1.0, 1.0)),
     "flow": Preprocessing(recipe="small", modality="flow", fps=5, resize=(24, 32), crop=CROP, bound_px=BOUND_PX),
 }
@@ -63,6 +66,18 @@ def init_random(net: Network, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for value in net.parameters():
         value.normal_(generator=generator)
+
+
+def small(modality: Modality = "rgb", *, seed: int = 0) -> Small:
+    """In eval mode, seeded, its batch norms far from identity."""
+    torch.manual_seed(seed)
+    net = Small(RECIPES[modality])
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            for value in (module.weight, module.bias, module.running_mean):
+                nn.init.normal_(value)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.eval().requires_grad_(False)
 
 
 MODELS = {
