@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from pipeline.backbones import random_seed
-from pipeline.backbones.registry import entry
+from pipeline.backbones.registry import entry, names
 from pipeline.backbones.spec import BackboneSpec
 from pipeline.sources.listing import is_video_name
 from schemas.config import Config
@@ -27,14 +27,14 @@ def folder_config(folder: Path, *, dataset: str | None, weights: str | None, mod
             f"{folder} is a folder: say where to write with --dataset, and which weights to use with --weights "
             "(a file such as c3d.pickle or rgb_imagenet.pt, or random:0 to ask for random ones)"
         )
-    name = model or _model_of(weights)
+    spec = _spec(weights, model)
     document: dict[str, Any] = {
         "dataset": dataset,
         "source": {"kind": "directory", "videos": str(folder)},
-        **_products(name, weights),
+        **_products(spec, weights),
     }
     if _num_classes(folder) >= 2:
-        document["heads"] = {"actions": {"kind": "lstm", "features": [name]}}
+        document["heads"] = {"actions": {"kind": "lstm", "features": [spec.name]}}
     else:
         Console(stderr=True, highlight=False, soft_wrap=True).print(
             f"{folder} has no two subfolders with videos, so there are no classes to tell apart: "
@@ -43,26 +43,37 @@ def folder_config(folder: Path, *, dataset: str | None, weights: str | None, mod
     return Config.model_validate(document)
 
 
-def _model_of(weights: str) -> str:
-    """The model that takes a file, told by its keys; random weights are C3D's. Raises UsageError where several do."""
+def _spec(weights: str, model: str | None) -> BackboneSpec:
+    """Of the variant that a file is of, told by its keys; of other weights, of the model's published form.
+
+    Raises UsageError where several models take the weights and none is named.
+    """
     if random_seed(weights) is not None:
-        return "c3d"
+        return _published(model or "c3d")
+    packaged = [name for name in names() if weights in entry(name).packaged]
+    if packaged:
+        return _published(model or _only(packaged, weights))
     from pipeline.backbones.checkpoint_file import read
     from pipeline.backbones.recognise import recognise
 
-    takers = [found.model.name for found in recognise(read(Path(weights)))]
+    found = {one.model.name: one.net.spec for one in recognise(read(Path(weights)))}
+    name = model or _only(list(found), weights)
+    return found[name] if name in found else _published(name)
+
+
+def _only(takers: list[str], weights: str) -> str:
     if len(takers) > 1:
         raise UsageError(f"{weights}: {' and '.join(takers)} take these weights; say which with --model")
     return takers[0]
 
 
-def _products(name: str, weights: str) -> dict[str, Any]:
+def _products(spec: BackboneSpec, weights: str) -> dict[str, Any]:
     """The sections that make a model's features."""
+    name = spec.name
     features: dict[str, Any] = {"model": name, "weights": weights}
     if name == "c3d":
         clips = {"frames": 16, "fps": FPS, "stride_s": C3D_STRIDE_S, "resize": [128, 171]}
         return {"clips": {"rgb16": clips}, "features": {name: {"from": "clips/rgb16", **features, "layer": "fc6"}}}
-    spec = _spec(name)
     recipe = spec.preprocessing
     frames = spec.frames if spec.frames > 1 else FRAMES
     size = {"resize": list(recipe.resize)} if recipe.resize else {"short_side": recipe.short_side}
@@ -77,8 +88,7 @@ def _products(name: str, weights: str) -> dict[str, Any]:
     }
 
 
-def _spec(name: str) -> BackboneSpec:
-    """Of a model's published form."""
+def _published(name: str) -> BackboneSpec:
     model = import_module(entry(name).module).MODELS[name]
     return model.open_net(model.num_classes, {}, model.recipes[model.default_recipe({})]).spec
 

@@ -35,7 +35,7 @@ def main(
     source: Annotated[Path, typer.Argument(help="a config.yaml, or a folder of videos with one subfolder per class")],
     dataset: Annotated[str | None, typer.Option(help="where to write, when SOURCE is a folder")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="a backbone's weights, when SOURCE is a folder: a file, or random:SEED")
+        str | None, typer.Option(help="a backbone's weights, when SOURCE is a folder: a file, imagenet or random:SEED")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="whose weights they are; default: told by their keys, C3D for random ones")

@@ -35,6 +35,19 @@ def test_the_model_is_told_by_the_weights(folder: Path, tmp_path: Path) -> None:
     assert config.features["i3d_rgb"].model == "i3d_rgb"
 
 
+def test_clips_are_those_of_the_variant_that_a_file_is_of(folder: Path, tmp_path: Path) -> None:
+    save(build("i3d_r50", weights="random:0", options={"variant": "32x2"}), tmp_path / "w.safetensors")
+    config = folder_config(folder, dataset="out", weights=str(tmp_path / "w.safetensors"), model=None)
+    assert [(clips.frames, clips.fps) for clips in config.clips.values()] == [(32, 15)]
+
+
+def test_weights_of_a_package_that_two_models_take(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"imagenet: efficientnet_lite0 and .*_inflated take these weights; say which"):
+        folder_config(folder, dataset="out", weights="imagenet", model=None)
+    config = folder_config(folder, dataset="out", weights="imagenet", model="efficientnet_lite0")
+    assert list(config.features) == ["efficientnet_lite0"]
+
+
 def test_a_flow_model_gets_flow(folder: Path) -> None:
     config = folder_config(folder, dataset="out", weights="random:0", model="i3d_flow")
     assert config.flow["tvl1"].clips == "rgb64"
