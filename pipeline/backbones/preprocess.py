@@ -164,7 +164,9 @@ class Preprocessing:
         if self.resize is not None:
             return f"resized to {_by(self.resize)} (height×width), aspect ignored, {how}"
         if self.short_side is not None:
-            return f"resized to short side {self.short_side}, the other side to the {self.long_side} number, {how}"
+            rule = {"even": "to the nearest even number", "floor": "down", "round": "to the nearest number"}
+            other = f"the other side rounded {rule[self.long_side]}"
+            return f"resized to short side {self.short_side}, {other}, {how}"
         return "not resized"
 
 

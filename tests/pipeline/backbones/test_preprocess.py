@@ -238,14 +238,15 @@ def test_a_bound_is_flow_s() -> None:
 
 def test_words() -> None:
     assert RGB.words() == (
-        "frames of the crop's size are used as they are, others: resized to short side 256, the other side to the even "
-        "number, bilinear without antialias; then 224×224 (height×width) are cropped; RGB order, values -1 to 1, minus "
-        "the mean [0, 0, 0], divided by [1, 1, 1]"
+        "frames of the crop's size are used as they are, others: resized to short side 256, the other side rounded to "
+        "the nearest even number, bilinear without antialias; then 224×224 (height×width) are cropped; RGB order, "
+        "values -1 to 1, minus the mean [0, 0, 0], divided by [1, 1, 1]"
     )
     assert FLOW.words() == (
         "flow of frames of short side 256, computed after the resize; 224×224 (height×width) are cropped; "
         "px are cut at ±20 and divided by it"
     )
+    assert "other side rounded down, " in replace(RGB, long_side="floor").words()
     assert recipe().words().startswith("not resized; then the whole frame is used; RGB order")
 
 
