@@ -86,7 +86,10 @@ def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
     """
     try:
         if spec.encoding == "npy":
-            return np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False).astype(np.float32)
+            px = np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False)
+            if px.dtype != np.float16 or not np.isfinite(px).all():  # infinity would pass for the bound
+                raise ValueError("its px are not all finite float16 numbers")
+            return px.astype(np.float32)
         suffix = _suffix(spec)
         count = sum(name.startswith("x.") and name.endswith(f".{suffix}") for name in members)
         if not count:

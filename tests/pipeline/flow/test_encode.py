@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import cv2
 import numpy as np
 import pytest
@@ -124,6 +126,14 @@ def test_a_damaged_npy_header_is_one_sentence() -> None:
     for damaged in (whole.replace(b"(1,", b"(((", 1), whole.replace(b"(1,", b"(1" + b"0" * 15 + b",", 1)):
         with pytest.raises(ReelmillError, match="holds no readable npy flow"):
             decode_flow({"npy": damaged[: len(whole)]}, settings)
+
+
+@pytest.mark.parametrize("px", [np.float16("inf"), np.float16("nan"), np.float64(1e300), np.float32(1)])
+def test_npy_px_that_were_never_stored_are_damage(px: np.floating) -> None:
+    file = BytesIO()
+    np.save(file, np.full((1, HEIGHT, WIDTH, 2), px))
+    with pytest.raises(ReelmillError, match="not all finite float16 numbers"):
+        decode_flow({"npy": file.getvalue()}, spec(encoding="npy"))
 
 
 def test_the_card_tells_the_rule_and_its_inverse() -> None:
