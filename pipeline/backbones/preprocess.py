@@ -90,7 +90,7 @@ class Preprocessing:
 
     def _whole(self, side_px: float) -> int:
         if self.long_side == "even":
-            return 2 * round(side_px / 2)
+            return 2 * int(side_px / 2 + 0.5)  # ties go up, as where clips are stored
         return int(side_px) if self.long_side == "floor" else int(side_px + 0.5)
 
     def _flow_size_sentence(self, size: tuple[int, int]) -> str:

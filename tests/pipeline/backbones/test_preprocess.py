@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.backbones.preprocess import MeanVolume, Preprocessing, read_mean, resolve
 from pipeline.flow import dequantise
+from pipeline.video.transform import short_side_size
 from schemas.errors import ReelmillError, UsageError
 from schemas.preprocess import Preprocess, PreprocessSection
 
@@ -38,6 +39,14 @@ def normalised(of: Preprocessing, clip: np.ndarray) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- size
+
+
+@pytest.mark.parametrize("short_side", [128, 256])
+def test_frames_are_the_same_size_whether_clips_or_a_recipe_resizes_them(short_side: int) -> None:
+    short = 512  # of which many long sides give a tie between two even numbers
+    for long in range(short + 1, 1300):
+        target = replace(RGB, short_side=short_side).target(short, long)
+        assert target == short_side_size(short, long, short_side), long
 
 
 @pytest.mark.parametrize(
