@@ -162,7 +162,7 @@ def test_another_bound_makes_only_the_flow_anew(config: Path, tmp_path: Path) ->
             "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
             "features: {{c: {{from: clips/a, model: c3d, weights: /nowhere.pickle}}}}\n",
             2,
-            "/nowhere.pickle",
+            "config.yaml:4: features.c: /nowhere.pickle: can't read this file",
         ),
         (
             "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
@@ -174,7 +174,7 @@ def test_another_bound_makes_only_the_flow_anew(config: Path, tmp_path: Path) ->
             "dataset: {out}\nsource: {{kind: directory, videos: {videos}}}\nclips: {{a: {{frames: 16, fps: 5}}}}\n"
             "flow: {{f: {{clips: a, backend: cuda}}}}\n",
             2,
-            "flow/f: TV-L1: backend 'cuda' can't be used",
+            "config.yaml:4: flow.f: TV-L1: backend 'cuda' can't be used",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
     ],
