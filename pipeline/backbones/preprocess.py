@@ -114,16 +114,17 @@ class Preprocessing:
             if self.is_rounded:
                 share = (128 + LEVELS / 2 * share).round() * (2 / LEVELS) - 1
             return share.permute(0, 4, 1, 2, 3)
-        x = (clips.flip(-1) if self.colour == "BGR" else clips).float()
+        # in place: each pass over fresh memory would cost a CPU as much again in page faults
+        x = (clips.flip(-1) if self.colour == "BGR" else clips).to(torch.float32, copy=True)
         low, high = self.range
         if (low, high) != (0.0, 255.0):
-            x = x * ((high - low) / 255) + low
+            x.mul_((high - low) / 255).add_(low)
         if isinstance(self.mean, MeanVolume):
-            x = x - torch.from_numpy(self.mean.values).to(x.device)
+            x.sub_(torch.from_numpy(self.mean.values).to(x.device))
         elif any(self.mean):
-            x = x - torch.tensor(self.mean, device=x.device)
+            x.sub_(torch.tensor(self.mean, device=x.device))
         if any(std != 1 for std in self.std):
-            x = x / torch.tensor(self.std, device=x.device)
+            x.div_(torch.tensor(self.std, device=x.device))
         return x.permute(0, 4, 1, 2, 3)
 
     # ------------------------------------------------------------ the card

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from io import BytesIO
-from tokenize import TokenError
 
 import numpy as np
 
 from pipeline.flow.encode import decode_flow, encode_field
+from pipeline.npy import from_npy
 from pipeline.video.encode import decode_frames, encode_frame
 from schemas.config import Clips, Flow
 from schemas.errors import ReelmillError
@@ -53,8 +52,8 @@ def _fields(members: Mapping[str, bytes], flow: Flow, count: int) -> Iterator[np
             yield decode_flow(pair, flow)[0]
         return
     try:
-        half = np.lib.format.read_array(BytesIO(_member(members, "npy")), allow_pickle=False)
-    except (ValueError, TokenError, MemoryError) as error:  # the last two: of its header
+        half = from_npy(_member(members, "npy"))
+    except ValueError as error:
         raise ReelmillError(f"its npy is damaged: {error}") from None
     _check_count(len(half), count, "fields")
     for k in range(count):

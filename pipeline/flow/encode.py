@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from pipeline.flow.quantise import dequantise, quantisation_report, quantise
+from pipeline.npy import from_npy, to_npy
 from schemas.errors import ReelmillError
 
 if TYPE_CHECKING:
@@ -59,10 +58,8 @@ def clip_members(fields: Sequence[StoredField], spec: Flow, *, height: int, widt
     """The members of one clip, in the order they take in the shard."""
     if spec.encoding == "npy":
         raw = b"".join(field.data[0] for field in fields)
-        buffer = BytesIO()
         flow = np.frombuffer(raw, np.float16).reshape(len(fields), height, width, 2)
-        np.lib.format.write_array(buffer, flow, version=(1, 0), allow_pickle=False)
-        return {"npy": buffer.getvalue()}
+        return {"npy": to_npy(flow)}
     return {
         f"{axis}.{k:03d}.{_suffix(spec)}": picture
         for k, field in enumerate(fields)
@@ -86,7 +83,7 @@ def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
     """
     try:
         if spec.encoding == "npy":
-            px = np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False)
+            px = from_npy(members["npy"])
             if px.dtype != np.float16 or not np.isfinite(px).all():  # infinity would pass for the bound
                 raise ValueError("its px are not all finite float16 numbers")
             return px.astype(np.float32)
@@ -96,7 +93,7 @@ def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
             raise ValueError(f"no x.NNN.{suffix} among its members")
         planes = [[_decode(members[f"{axis}.{k:03d}.{suffix}"]) for axis in "xy"] for k in range(count)]
         return np.stack([np.stack(pair, axis=-1) for pair in planes])
-    except (KeyError, ValueError, TokenError, MemoryError) as error:  # the last two: of a damaged npy header
+    except (KeyError, ValueError) as error:
         raise ReelmillError(
             f"a sample holds no readable {spec.encoding} flow ({error}): the shard was damaged after it was written"
         ) from None

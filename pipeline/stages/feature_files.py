@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.npy import to_npy
 from pipeline.shards import ShardWriter
 from pipeline.stages.feature_rows import Row
 from schemas.features import MAP_INDEX_SCHEMA
@@ -78,9 +78,7 @@ class MapFile:
     def write(self, row: Row, values: np.ndarray) -> None:
         key = f"{row.clip_id}-{row.first_frame:06d}-{row.view}" if self._several else row.clip_id
         facts = self._facts(key, row, values)
-        buffer = BytesIO()
-        np.lib.format.write_array(buffer, values, version=(1, 0), allow_pickle=False)
-        members = {"npy": buffer.getvalue()}
+        members = {"npy": to_npy(values)}
         if len(row.label_ids) == 1:
             members["cls"] = str(row.label_ids[0]).encode("ascii")
         members["json"] = json.dumps({**facts, "layer": self._layer}, ensure_ascii=False).encode()

@@ -7,7 +7,6 @@ the clips themselves are what their card says is shown by the videos alone.
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from types import ModuleType
 
 import numpy as np
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import receipts
+from pipeline.npy import from_npy
 from pipeline.verify import clips, flow
 from pipeline.verify.agreement import Key, Origin
 from pipeline.verify.extract import Extractor
@@ -138,7 +138,7 @@ def _stored_rows(job: Job, stored: Stored, unit: int, clip_ids: set[str], *, den
             return {key: np.asarray(row, np.float32) for key, row in zip(keys, table[last].to_pylist(), strict=True)}
         by_sample = dict(zip(table[last].to_pylist(), keys, strict=True))
         return {
-            by_sample[sample]: np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False)
+            by_sample[sample]: from_npy(members["npy"])
             for sample, members in stored_samples(job.store, stored.path, unit, list(by_sample))
         }
     except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:

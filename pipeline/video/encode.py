@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from io import BytesIO
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
+from pipeline.npy import from_npy, to_npy
 from schemas.errors import ReelmillError
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ def encode_clip(frames: Sequence[bytes | np.ndarray], spec: Clips) -> dict[str, 
         return {f"{index:03d}.jpg": bytes(data) for index, data in enumerate(frames)}
     pixels = np.stack([np.asarray(frame) for frame in frames])
     if spec.encoding == "npy":
-        buffer = BytesIO()
-        np.lib.format.write_array(buffer, pixels, version=(1, 0), allow_pickle=False)
-        return {"npy": buffer.getvalue()}
+        return {"npy": to_npy(pixels)}
     return {"mp4": _encode_mp4(pixels, spec)}
 
 
@@ -81,11 +79,11 @@ def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarra
     """
     try:
         if encoding == "npy":
-            return np.lib.format.read_array(BytesIO(members["npy"]), allow_pickle=False)
+            return from_npy(members["npy"])
         if encoding == "mp4":
             return _decode_mp4(members["mp4"])
         return _decode_jpegs(members)
-    except (KeyError, ValueError, TokenError, MemoryError) as error:  # the last two: of a damaged npy header
+    except (KeyError, ValueError) as error:
         raise ReelmillError(
             f"a sample holds no readable {encoding} frames ({error}): the shard was damaged after it was written"
         ) from None

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.export.grid import SAME_S
 from schemas.errors import UsageError
 
 
@@ -46,7 +47,7 @@ def test_a_fixed_number_of_rows_lies_at_even_seconds(stored, tmp_path_factory, s
         assert duration_s == entry["feature_frame"] / entry["duration_frame"] * entry["duration_second"]
         centre_s = (np.arange(num_rows) + 0.5) / num_rows * duration_s
     assert features.shape == (num_rows, 4)
-    assert 0 <= duration_s - seconds <= 1 / fps + 1e-9 or rows[-1]["end_s"] - 2 > seconds
+    assert -SAME_S <= duration_s - seconds <= 1 / fps + 1e-9 or rows[-1]["end_s"] - 2 > seconds
     seen_s = np.array([row["center_s"] for row in rows]) - 2
     inside = (centre_s >= seen_s[0] + duration_s / num_rows) & (centre_s <= seen_s[-1] - duration_s / num_rows)
     if len(rows) > 2 and (np.diff(seen_s) == seen_s[1] - seen_s[0]).all():
