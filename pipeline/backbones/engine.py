@@ -80,10 +80,13 @@ class Engine:
         """Runs of clips of one shape."""
         batch: list[np.ndarray] = []
         for clip in self._timed(clips):
-            if batch and (len(batch) >= self._batch_size or clip.shape != batch[0].shape):
+            if batch and clip.shape != batch[0].shape:
                 yield batch
                 batch = []
             batch.append(clip)
+            if len(batch) >= self._batch_size:  # at once: a full batch waits for nobody
+                yield batch
+                batch = []
         if batch:
             yield batch
 
