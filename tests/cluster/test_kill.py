@@ -30,7 +30,8 @@ flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: png, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
   c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv5b}}
-  maps: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a, dense: true, time_pool: mean, crops: 3}}
+  maps: {{from: flow/tvl1, model: i3d_flow, weights: "random:0", layer: Conv3d_1a_7x7, dense: true, flip: true,
+         preprocess: {{resize: none, crop: none}}}}
 heads:
   actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 40, patience: 40}}
 """
