@@ -29,7 +29,7 @@ clips:
 flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: png, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv5b}}
+  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a}}
   maps: {{from: flow/tvl1, model: i3d_flow, weights: "random:0", layer: Conv3d_1a_7x7, dense: true, flip: true,
          preprocess: {{resize: none, crop: none}}}}
 heads:

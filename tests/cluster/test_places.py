@@ -25,7 +25,7 @@ clips:
 flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: npy, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv4b}}
+  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a}}
 heads:
   actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 5}}
 """
