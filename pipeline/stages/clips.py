@@ -46,7 +46,7 @@ def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -
                     ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
                     for header, blobs in spool.messages():
                         clip = EncodedClip.from_message(header, blobs)
-                        index.append(_index_row(row, clip))
+                        index.append(index_row(row, clip))
                         shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
         table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
         writer.table(f"_index/{unit.index:06d}.parquet", table)
@@ -110,7 +110,7 @@ def _ledger_row(row: VideoRow, outcome: Outcome, *, num_clips: int) -> LedgerRow
     return LedgerRow(row.video_id, row.uri, "filtered", "too_short", message)
 
 
-def _index_row(row: VideoRow, clip: EncodedClip) -> dict[str, Any]:
+def index_row(row: VideoRow, clip: EncodedClip) -> dict[str, Any]:
     """The fields of schemas.clips.CLIP_INDEX_SCHEMA, in its order."""
     return {
         "clip_id": clip.clip_id,

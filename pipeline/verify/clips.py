@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import receipts
+from pipeline.stages.clips import index_row
 from pipeline.store import Store
-from pipeline.verify.job import Job, note_unequal, pairs
+from pipeline.verify.job import Job, differences, note_unequal
 from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
-from pipeline.verify.stored import Stored, require_version
+from pipeline.verify.stored import Stored
 from pipeline.verify.videos import Members, Remade, Sample, require_alike, said
 from pipeline.video.encode import decode_frames
 from pipeline.video.guard import Decoder
@@ -32,19 +33,7 @@ def remake(job: Job, source: str, unit: int, wanted: Mapping[str, str]) -> Remad
 
     def sampler(row: VideoRow, ids: set[str], decoder: Decoder) -> Generator[Sample, None, Any]:
         for clip in decoder.clips(row, spec):
-            facts = {
-                "clip_id": clip.clip_id,
-                "video_id": row.video_id,
-                "start_s": clip.start_s,
-                "center_s": (clip.start_s + clip.end_s) / 2,
-                "end_s": clip.end_s,
-                "label_ids": list(clip.label_ids),
-                "frame_pts_s": list(clip.frame_pts_s),
-                "num_real_frames": clip.num_real_frames,
-                "height_px": clip.height_px,
-                "width_px": clip.width_px,
-            }
-            yield Sample(facts, clip.members)
+            yield Sample(index_row(row, clip), clip.members)
 
     return job.videos.remake(source, unit, wanted, sampler)
 
@@ -59,16 +48,7 @@ def settings_of(store: Store, source: str) -> Clips:
 
 def check(job: Job, stored: Stored, report: ProductReport) -> None:
     """Make clips again and compare. Raises NotCheckedError where that is not possible here."""
-    require_version(stored)
-    found: list[Difference] = []
-    for clip_id, members, again in pairs(job, stored, report, remake=remake):
-        try:
-            found.append(compare(job, stored.path, members, again))
-        except ReelmillError as error:
-            report.faults.append(f"clip {clip_id}: {error}")
-            continue
-        if found[-1].problem:
-            report.faults.append(f"clip {clip_id}: {found[-1].problem}")
+    found = differences(job, stored, report, remake=remake, compare=compare)
     if found:
         largest = max(difference.largest for difference in found)
         num_equal = sum(not difference.largest for difference in found)

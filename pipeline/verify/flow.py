@@ -17,9 +17,9 @@ from pipeline.stages.flow_samples import FlowSampler
 from pipeline.store import Store
 from pipeline.threads import num_cores
 from pipeline.verify import clips
-from pipeline.verify.job import Job, note_unequal, pairs
+from pipeline.verify.job import Job, differences, note_unequal
 from pipeline.verify.report import Comparison, NotCheckedError, ProductReport
-from pipeline.verify.stored import Stored, require_version
+from pipeline.verify.stored import Stored
 from pipeline.verify.videos import Members, Remade, Sample, require_alike, said
 from pipeline.video.guard import Decoder
 from schemas.config import Clips, Flow
@@ -77,16 +77,7 @@ def _backend(store: Store, source: str, params: TVL1Params) -> Backend:
 
 def check(job: Job, stored: Stored, report: ProductReport) -> None:
     """Compute the flow of clips again and compare. Raises NotCheckedError where that is not possible here."""
-    require_version(stored)
-    found: list[Difference] = []
-    for clip_id, members, again in pairs(job, stored, report, remake=remake):
-        try:
-            found.append(compare(job, stored.path, members, again))
-        except ReelmillError as error:
-            report.faults.append(f"flow of clip {clip_id}: {error}")
-            continue
-        if found[-1].problem:
-            report.faults.append(f"flow of clip {clip_id}: {found[-1].problem}")
+    found = differences(job, stored, report, remake=remake, compare=compare)
     if found:
         num_equal = sum(not difference.largest_px for difference in found)
         median_px = max(difference.median_px for difference in found)

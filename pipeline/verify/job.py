@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from pipeline.stages import package_versions
 from pipeline.store import Store
 from pipeline.verify.pick import per_unit, some_of
 from pipeline.verify.report import ProductReport
-from pipeline.verify.stored import Inputs, Stored
+from pipeline.verify.stored import Inputs, Stored, require_version
 from pipeline.verify.videos import Members, Remade, Sample, Videos, clip_videos, stored_samples
+from schemas.errors import ReelmillError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,42 @@ def pairs(
         tell(remade, report)
         for clip_id, members in stored_samples(job.store, stored.path, unit, list(remade.samples)):
             yield clip_id, members, remade.samples[clip_id]
+
+
+class Difference(Protocol):
+    """How far two samples are apart."""
+
+    @property
+    def problem(self) -> str | None:
+        """A sentence where that is too far."""
+
+
+D = TypeVar("D", bound=Difference)
+
+
+def differences(
+    job: Job,
+    stored: Stored,
+    report: ProductReport,
+    *,
+    remake: RemakeFunction,
+    compare: Callable[[Job, str, Members, Sample], D],
+) -> list[D]:
+    """Of chosen samples of a clips or flow product and what their videos give; those too far apart are reported.
+
+    Raises NotCheckedError where the product can't be made again here.
+    """
+    require_version(stored)
+    found: list[D] = []
+    for clip_id, members, again in pairs(job, stored, report, remake=remake):
+        try:
+            found.append(compare(job, stored.path, members, again))
+        except ReelmillError as error:
+            report.faults.append(f"clip {clip_id}: {error}")
+            continue
+        if found[-1].problem:
+            report.faults.append(f"clip {clip_id}: {found[-1].problem}")
+    return found
 
 
 def tell(remade: Remade, report: ProductReport) -> None:

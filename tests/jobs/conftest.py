@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from jobs.prepare import plan_config
+from jobs.prepare import plan_config, prepare
 from pipeline import receipts
 from pipeline.config import load_config
+from pipeline.stages import card_of, stage_module
 from pipeline.store import Store
 from pipeline.units import write_manifest
+from schemas.config import Limits
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
 from schemas.manifest import MANIFEST_SCHEMA
@@ -75,3 +78,19 @@ def _clip(video_id: str, label_id: int, start_s: float, random: np.random.Genera
         "label_ids": [label_id],
         "embedding": embedding.tolist(),
     }
+
+
+@pytest.fixture(scope="session")
+def make_products() -> Callable[[Path], None]:
+    """Makes every product of a config without heads in this process: Ray is not what is tested."""
+
+    def make(config: Path) -> None:
+        prepared = prepare(load_config(config))
+        for product in prepared.plan.products:
+            receipts.write_card(prepared.store, card_of(product, prepared.store))
+            stage = stage_module(product.kind).open_stage(product, prepared.store, Limits())
+            for unit in prepared.plan.units:
+                stage(unit)
+            stage.close()
+
+    return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,12 @@ import pyarrow as pa
 import pytest
 
 from jobs.export import main, shown_progress
-from jobs.prepare import CONFIG_FILE, prepare, stored_plan
+from jobs.prepare import CONFIG_FILE, stored_plan
 from pipeline import receipts
-from pipeline.config import load_config
-from pipeline.stages import card_of, stage_module
 from pipeline.store import Store
 from pipeline.synth import SynthSpec, make_dataset
 from pipeline.units import write_manifest
-from schemas.config import Config, Limits
+from schemas.config import Config
 from schemas.errors import UsageError
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
@@ -38,20 +37,14 @@ flow:
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory, make_products: Callable[[Path], None]) -> Path:
     """Clips and flow of four synthetic videos of 2 s."""
     folder = tmp_path_factory.mktemp("export")
     report = make_dataset(folder / "made", SynthSpec(num_classes=2, videos_per_class=2, duration_s=2.0))
     config = folder / "config.yaml"
     text = CONFIG.format(out=folder / "out", made=folder / "made")
     config.write_text(text.replace("trimmed/kinetics.csv", str(report.kinetics_csv)))
-    prepared = prepare(load_config(config))
-    for product in prepared.plan.products:
-        receipts.write_card(prepared.store, card_of(product, prepared.store))
-        stage = stage_module(product.kind).open_stage(product, prepared.store, Limits())
-        for unit in prepared.plan.units:
-            stage(unit)
-        stage.close()
+    make_products(config)
     return folder / "out"
 
 

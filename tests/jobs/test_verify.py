@@ -6,16 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jobs.prepare import prepare
-from pipeline import receipts
-from pipeline.config import load_config
-from pipeline.stages import card_of, stage_module
 from pipeline.synth import SynthSpec, make_dataset
-from schemas.config import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -31,7 +27,7 @@ features:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tmp_path_factory: pytest.TempPathFactory, make_products: Callable[[Path], None]) -> Path:
     """Clips and features of four synthetic videos of 2 s."""
     folder = tmp_path_factory.mktemp("verify")
     report = make_dataset(folder / "made", SynthSpec(num_classes=2, videos_per_class=2, duration_s=2.0))
@@ -39,13 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.write_text(
         CONFIG.format(out=folder / "out", made=folder / "made", csv=folder / "made" / str(report.kinetics_csv))
     )
-    prepared = prepare(load_config(config))
-    for product in prepared.plan.products:
-        receipts.write_card(prepared.store, card_of(product, prepared.store))
-        stage = stage_module(product.kind).open_stage(product, prepared.store, Limits())
-        for unit in prepared.plan.units:
-            stage(unit)
-        stage.close()
+    make_products(config)
     return folder / "out"
 
 
