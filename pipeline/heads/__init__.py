@@ -1,6 +1,6 @@
 """Heads: what is trained on stored features. One file per head, with its loss and its decode().
 
-    head = build(settings, dim=4096, num_classes=101, seed=0)
+    head = build(settings, blocks=(4096,), num_classes=101, seed=0)
     scores = head(x, mask)                      # x: (N, T, D) float32, mask: (N, T) bool, True where a clip is
     loss = head.loss(scores, labels, mask)      # (N,): one per video, so that any split of a batch adds up
     probabilities = head.decode(scores, mask)   # (N, K)
@@ -47,14 +47,14 @@ class SequenceHead(nn.Module, ABC):
         """Class probabilities (N, K) of each video."""
 
 
-Builder = Callable[[Any, int, int], SequenceHead]
+Builder = Callable[[Any, tuple[int, ...], int], nn.Module]
 AnyBuilder = TypeVar("AnyBuilder", bound=Builder)
 
 _BUILDERS: dict[str, Builder] = {}
 
 
 def register(kind: str) -> Callable[[AnyBuilder], AnyBuilder]:
-    """Enter a builder `(settings, dim, num_classes) -> head` under the `kind` that configs use."""
+    """Enter a builder `(settings, blocks, num_classes) -> head` under the `kind` that configs use."""
 
     def enter(builder: AnyBuilder) -> AnyBuilder:
         assert kind not in _BUILDERS, f"two heads named {kind!r}"
@@ -64,9 +64,10 @@ def register(kind: str) -> Callable[[AnyBuilder], AnyBuilder]:
     return enter
 
 
-def build(settings: HeadBase, *, dim: int, num_classes: int, seed: int) -> SequenceHead:
-    """A freshly initialised head for `dim` features and `num_classes` classes; equal seeds give equal weights.
+def build(settings: HeadBase, *, blocks: tuple[int, ...], num_classes: int, seed: int) -> nn.Module:
+    """A freshly initialised head of `num_classes` classes; equal seeds give equal weights.
 
+    `blocks` are the dimensions of each feature product, in the order of the config; features have D = sum(blocks).
     Raises ValueError where no head has this kind.
     """
     kind: str = getattr(settings, "kind", "")
@@ -80,4 +81,4 @@ def build(settings: HeadBase, *, dim: int, num_classes: int, seed: int) -> Seque
             raise ValueError(f"no head of kind {kind!r}: pipeline/heads has no {kind}.py") from None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _BUILDERS[kind](settings, dim, num_classes)
+        return _BUILDERS[kind](settings, blocks, num_classes)

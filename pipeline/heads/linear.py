@@ -46,5 +46,5 @@ def _mean_over_clips(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 @register("linear")
-def build_linear(settings: LinearHead, dim: int, num_classes: int) -> LinearProbe:
-    return LinearProbe(dim, num_classes)
+def build_linear(settings: LinearHead, blocks: tuple[int, ...], num_classes: int) -> LinearProbe:
+    return LinearProbe(sum(blocks), num_classes)

@@ -85,9 +85,9 @@ class LSTMClassifier(SequenceHead):
 
 
 @register("lstm")
-def build_lstm(settings: LSTMHead, dim: int, num_classes: int) -> LSTMClassifier:
+def build_lstm(settings: LSTMHead, blocks: tuple[int, ...], num_classes: int) -> LSTMClassifier:
     return LSTMClassifier(
-        dim,
+        sum(blocks),
         num_classes,
         hidden=settings.hidden,
         layers=settings.layers,

@@ -111,8 +111,8 @@ def predict(model: SequenceHead, data: HeadData, videos: NDArray[np.int64], *, b
 
 def _start(settings: HeadBase, data: HeadData, at: Place) -> Progress:
     seed = seed_of(settings.seed, "weights", at.name)
-    dim = data.sequences.matrix.shape[1]
-    model = build(settings, dim=dim, num_classes=len(data.classes), seed=seed)
+    model = build(settings, blocks=data.sequences.blocks, num_classes=len(data.classes), seed=seed)
+    assert isinstance(model, SequenceHead)
     # foreach and fused variants differ in the last bit between builds; these models are small
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=False, fused=False

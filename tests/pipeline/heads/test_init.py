@@ -16,7 +16,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    one, two, other = (build(LSTM, dim=5, num_classes=3, seed=seed).state_dict() for seed in (1, 1, 2))
+    one, two, other = (build(LSTM, blocks=(5,), num_classes=3, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
@@ -27,7 +27,7 @@ def test_a_kind_without_a_file_is_refused() -> None:
         kind: str = "odd"
 
     with pytest.raises(ValueError, match=r"no head of kind 'odd': pipeline/heads has no odd\.py"):
-        build(Odd(features=("c3d",)), dim=5, num_classes=3, seed=1)
+        build(Odd(features=("c3d",)), blocks=(5,), num_classes=3, seed=1)
 
 
 def test_a_new_head_is_one_builder_and_its_registration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,11 +38,11 @@ def test_a_new_head_is_one_builder_and_its_registration(monkeypatch: pytest.Monk
         kind: str = "odd"
 
     register("odd")(
-        lambda settings, dim, num_classes: build(
-            LinearHead(kind="linear", features=settings.features), dim=dim, num_classes=num_classes, seed=0
+        lambda settings, blocks, num_classes: build(
+            LinearHead(kind="linear", features=settings.features), blocks=blocks, num_classes=num_classes, seed=0
         )
     )
-    head = build(Odd(features=("c3d",)), dim=5, num_classes=3, seed=1)
+    head = build(Odd(features=("c3d",)), blocks=(5,), num_classes=3, seed=1)
     assert head(torch.zeros(1, 2, 5), torch.ones(1, 2, dtype=torch.bool)).shape == (1, 2, 3)
     with pytest.raises(AssertionError, match="two heads named 'odd'"):
-        register("odd")(lambda settings, dim, num_classes: head)
+        register("odd")(lambda settings, blocks, num_classes: head)

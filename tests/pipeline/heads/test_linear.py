@@ -3,12 +3,15 @@
 import torch
 import torch.nn.functional as F
 
-from pipeline.heads import SequenceHead, build
+from pipeline.heads import build
+from pipeline.heads.linear import LinearProbe
 from schemas.config import LinearHead
 
 
-def make() -> SequenceHead:
-    return build(LinearHead(kind="linear", features=("c3d",)), dim=4, num_classes=3, seed=1)
+def make() -> LinearProbe:
+    head = build(LinearHead(kind="linear", features=("c3d",)), blocks=(4,), num_classes=3, seed=1)
+    assert isinstance(head, LinearProbe)
+    return head
 
 
 def test_it_classifies_the_mean_over_the_clips() -> None:

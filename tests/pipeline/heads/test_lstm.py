@@ -18,7 +18,7 @@ LENGTHS = (5, 1, 3)  # of N=3 videos, T=5
 
 def make(output: Output, **settings: Any) -> LSTMClassifier:
     values = {"hidden": 6, "layers": 2} | settings
-    head = build(LSTMHead(kind="lstm", features=("c3d",), output=output, **values), dim=4, num_classes=3, seed=1)
+    head = build(LSTMHead(kind="lstm", features=("c3d",), output=output, **values), blocks=(4,), num_classes=3, seed=1)
     assert isinstance(head, LSTMClassifier)
     return head
 

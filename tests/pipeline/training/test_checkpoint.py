@@ -4,14 +4,15 @@ from pathlib import Path
 
 import torch
 
-from pipeline.heads import build
+from pipeline.heads import SequenceHead, build
 from pipeline.store import Store
 from pipeline.training.checkpoint import Epoch, Progress, restore_progress, save_progress, weights_of
 from schemas.config import LSTMHead
 
 
 def fresh(seed: int) -> Progress:
-    model = build(LSTMHead(kind="lstm", features=("c3d",), hidden=4), dim=3, num_classes=2, seed=seed)
+    model = build(LSTMHead(kind="lstm", features=("c3d",), hidden=4), blocks=(3,), num_classes=2, seed=seed)
+    assert isinstance(model, SequenceHead)
     return Progress(model, torch.optim.AdamW(model.parameters(), lr=0.1, foreach=False))
 
 
