@@ -5,7 +5,7 @@
     detections = head.decode(output, mask)      # one StepDetections per video, before non-maximum suppression
 
 Time is counted in steps here: step t is the instant at the centre of feature t, the first being t = 0. What a step is
-in seconds, and suppression (pipeline/heads/soft_nms.py), are the business of who calls.
+in seconds, where the video begins and ends, and suppression (pipeline/heads/soft_nms.py) are the caller's business.
 """
 
 from __future__ import annotations
@@ -92,4 +92,7 @@ class TemporalHead(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, output: Any, mask: Tensor) -> list[StepDetections]:
-        """The detections of each video, best score first, not yet suppressed; ends lie within [-0.5, T - 0.5]."""
+        """The detections of each video, best score first, not yet suppressed.
+
+        Each ends after its start. Ends may lie before the first step and after the last: a clip's frames do, too.
+        """
