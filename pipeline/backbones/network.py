@@ -48,7 +48,9 @@ class Network(nn.Module):
 
         Raises UsageError for a layer that the net has not, and for clips that it does not take.
         """
-        return self.features_of(x.split(clips_at_once(len(x), x.device)), layer=layer, dense=dense)
+        # in training a batch norm takes its statistics from the batch, which must not be parted then
+        parts = (x,) if self.training else x.split(clips_at_once(len(x), x.device))
+        return self.features_of(parts, layer=layer, dense=dense)
 
     def features_of(self, parts: Iterable[Tensor], *, layer: str | None = None, dense: bool = False) -> Tensor:
         """The same of clips that come in parts, each made when it is asked for. The top sees all of them at once."""

@@ -26,6 +26,8 @@ BACKBONES: dict[str, Entry] = {  # imported on first use: to name a model takes 
     "i3d_flow": Entry("pipeline.backbones.i3d", "flow"),
     "i3d_r50": Entry("pipeline.backbones.i3d_r50", "rgb"),
     "i3d_rgb": Entry("pipeline.backbones.i3d", "rgb"),
+    "small_flow": Entry("pipeline.backbones.small", "flow"),
+    "small_rgb": Entry("pipeline.backbones.small", "rgb"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny_models import Tiny, tiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.backbones.network import clips_at_once
 from schemas.errors import ReelmillError, UsageError
@@ -53,6 +53,18 @@ def test_nothing_beyond_the_layer_is_computed(net: Tiny, clips: Tensor) -> None:
     assert "head" not in net.calls
     net(clips)
     assert net.calls.count("head") == 1, "the top sees the whole batch"
+
+
+def test_in_training_a_batch_norm_sees_the_whole_batch(clips: Tensor) -> None:
+    net = opened().train()
+    num = len(clips) * clips[0, 0].numel()
+    out = net.body.conv(clips)  # 3×4×4×6×5
+    net(clips)
+    bn = net.body.bn
+    assert isinstance(bn, nn.BatchNorm3d)
+    variance = out.var((0, 2, 3, 4), correction=0) * num / (num - 1)
+    torch.testing.assert_close(bn.running_var, 0.9 + 0.1 * variance)
+    torch.testing.assert_close(bn.running_mean, 0.9 + 0.1 * out.mean((0, 2, 3, 4)))
 
 
 def test_clips_in_parts_are_the_same_clips(net: Tiny, clips: Tensor) -> None:
