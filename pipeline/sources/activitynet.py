@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import json
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from pipeline.annotations.activitynet import Entry, read_entries
+from pipeline.annotations.tidy import SPAN_FAULTS, span_fault
 from pipeline.sources.issues import Issues
 from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from pipeline.sources.textlist import Split, check_utf8, parse_split, read_bytes
-from schemas.errors import UsageError
+from pipeline.textlist import Split, parse_split
 from schemas.manifest import SEGMENT_FIELDS
 from schemas.sources import ActivityNetSource
 
@@ -55,70 +54,22 @@ def index_activitynet(source: ActivityNetSource, scan: Scan, issues: Issues) -> 
 
 def _read(path: str, issues: Issues) -> list[_Video]:
     """The videos of the json, in its order. Raises UsageError where it is not an ActivityNet json."""
-    repeated: list[str] = []
-
-    def first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value: dict[str, Any] = {}
-        for key, item in pairs:
-            if key in value:
-                repeated.append(key)
-            value.setdefault(key, item)
-        return value
-
-    try:
-        root = json.loads(read_bytes(path), object_pairs_hook=first_of_each)
-    except (ValueError, RecursionError) as error:  # ValueError: not JSON, or not UTF-8
-        raise UsageError(f"{path}: not valid JSON ({error})") from None
-    database = root.get("database") if isinstance(root, dict) else None
-    if not isinstance(database, dict):
-        raise UsageError(f'{path}: not an ActivityNet json: it has no "database" with one entry per video')
-    for name in repeated:
-        if name in database:
-            issues.add("duplicate_row", name, "the json names this video twice; the first entry is kept")
     videos = []
-    for name, entry in database.items():
+    for entry in read_entries(path, issues):
         try:
-            videos.append(_parse(name, entry, issues))
+            split = parse_split(entry.subset)
         except ValueError as error:
-            issues.add("malformed_row", name, str(error))
+            issues.add("malformed_row", entry.name, str(error))
+            continue
+        videos.append(_Video(entry.name, split, list(entry.labels), sorted(_usable(entry, issues))))
     return videos
 
 
-def _parse(name: str, entry: Any, issues: Issues) -> _Video:
-    """One entry of the database. Raises ValueError with the reason; a bad segment is dropped, with an issue."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("subset"), str):
-        raise ValueError('want {"subset": …, "annotations": […]}')
-    split = parse_split(entry["subset"])
-    annotations = entry.get("annotations") or []
-    if not isinstance(annotations, list):
-        raise ValueError("annotations is not a list")
-    labels: dict[str, None] = {}
-    segments = []
-    for annotation in annotations:
-        label = annotation.get("label") if isinstance(annotation, dict) else None
-        if not isinstance(label, str) or not label:
-            raise ValueError(f"an annotation without a label: {annotation!r}")
-        check_utf8(label)
-        labels[label] = None
-        try:
-            start_s, end_s = _span(annotation.get("segment"))
-        except ValueError as error:
-            issues.add("bad_segment", name, f"{label}: {error}; this segment is dropped")
-            continue
-        segments.append((start_s, end_s, label))
-    return _Video(name, split, list(labels), sorted(segments))
-
-
-def _span(segment: Any) -> tuple[float, float]:
-    """(start_s, end_s). Raises ValueError with the reason."""
-    try:
-        start_s, end_s = (float(time_s) for time_s in segment)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"segment {segment!r} is not a pair of seconds") from None
-    if not (math.isfinite(start_s) and math.isfinite(end_s)):
-        raise ValueError(f"segment {segment!r} is not a pair of seconds")
-    if start_s < 0:
-        raise ValueError(f"segment {segment} starts before the video")
-    if end_s <= start_s:
-        raise ValueError(f"segment {segment} is {'empty' if end_s == start_s else 'inverted'}")
-    return start_s, end_s
+def _usable(entry: Entry, issues: Issues) -> Iterator[tuple[float, float, str]]:
+    for start_s, end_s, label in entry.segments:
+        fault = span_fault(start_s, end_s)
+        if fault is None:
+            yield start_s, end_s, label
+        else:
+            what = f"segment {[start_s, end_s]} {SPAN_FAULTS[fault]}"
+            issues.add("bad_segment", entry.name, f"{label}: {what}; this segment is dropped")

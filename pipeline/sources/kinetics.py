@@ -17,7 +17,7 @@ from pipeline.sources.labels import MetLabels
 from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from pipeline.sources.textlist import Split, check_utf8, parse_split, read_lines
+from pipeline.textlist import Split, check_utf8, parse_split, read_lines
 from schemas.errors import UsageError
 from schemas.sources import KineticsSource
 

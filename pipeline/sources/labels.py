@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.sources.textlist import check_utf8, read_lines
+from pipeline.textlist import check_utf8, read_lines
 from schemas.errors import UsageError
 
 MAX_LABEL_ID = 999_999  # a larger number is some other column, and labels.json has one entry per number

@@ -7,7 +7,7 @@ from pipeline.sources.labels import MetLabels, name_labels, parse_label_id, read
 from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from pipeline.sources.textlist import check_utf8, parent, read_lines
+from pipeline.textlist import check_utf8, parent, read_lines
 from schemas.sources import PathListSource
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.sources.ids import video_ids
 from pipeline.sources.listing import Listing
-from pipeline.sources.textlist import Split
+from pipeline.textlist import Split
 from schemas.manifest import MANIFEST_SCHEMA
 
 Place = int | str  # a line number (0: the source has no lines), or "<list> line <number>"

@@ -11,7 +11,7 @@ from pipeline.sources.labels import name_labels, parse_label_id, read_label_name
 from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from pipeline.sources.textlist import check_utf8, read_lines
+from pipeline.textlist import check_utf8, read_lines
 from schemas.sources import Sports1MSource
 
 _VIDEO = re.compile(r"(?:[?&]v=|youtu\.be/|/v/|/embed/)([A-Za-z0-9_-]+)")

@@ -8,7 +8,7 @@ from pipeline.sources.issues import Issues
 from pipeline.sources.lookup import Lookup
 from pipeline.sources.registry import Scan, register
 from pipeline.sources.rows import Rows
-from pipeline.sources.textlist import Split, check_utf8, join, read_lines
+from pipeline.textlist import Split, check_utf8, join, read_lines
 from schemas.errors import UsageError
 from schemas.sources import UCF101Source
 

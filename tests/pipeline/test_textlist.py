@@ -1,16 +1,19 @@
 import pytest
 
-from pipeline.sources.textlist import check_utf8, join, list_names, parent, parse_split, read_bytes, read_lines
+from pipeline.textlist import check_utf8, join, list_names, parent, parse_split, read_bytes, read_lines
 from schemas.errors import UsageError
 
 
-def test_lines(write) -> None:
-    path = write("list.txt", "\ufeffone\r\ntwo\u2028still two\n\n  four")
+def test_lines(tmp_path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("\ufeffone\r\ntwo\u2028still two\n\n  four".encode())
     assert list(read_lines(str(path))) == [(1, "one"), (2, "two\u2028still two"), (3, ""), (4, "  four")]
 
 
-def test_a_line_of_another_encoding_is_known(write) -> None:
-    lines = [text for _, text in read_lines(str(write("list.txt", "é\nb\udce9d\n")))]
+def test_a_line_of_another_encoding_is_known(tmp_path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes("é\n".encode() + b"b\xe9d\n")
+    lines = [text for _, text in read_lines(str(path))]
     check_utf8(lines[0])
     with pytest.raises(ValueError, match="not UTF-8"):
         check_utf8(lines[1])
@@ -25,9 +28,11 @@ def test_missing_files_are_found_before_the_first_line(tmp_path) -> None:
         list_names(str(tmp_path / "none"))
 
 
-def test_list_names(make_tree) -> None:
-    root = make_tree("b.txt", "a.txt", "._a.txt", "deep/c.txt")
-    assert list_names(str(root)) == ["a.txt", "b.txt"]
+def test_list_names(tmp_path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.txt", "a.txt", "._a.txt", "deep/c.txt"):
+        (tmp_path / name).touch()
+    assert list_names(str(tmp_path)) == ["a.txt", "b.txt"]
 
 
 @pytest.mark.parametrize(
