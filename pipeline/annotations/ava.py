@@ -18,7 +18,6 @@ action list  item { name: "dance" id: 3 }, or label { name: "dance" label_id: 3 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.annotations.columns import BoxColumns
+from pipeline.annotations.numbers import finite, is_id
 from pipeline.annotations.report import Report
 from pipeline.textlist import check_utf8, read_bytes, read_lines
 from schemas.annotation import BoxTable
@@ -91,7 +91,7 @@ def read_exclusions(paths: Sequence[str], *, report: Report | None = None) -> Ex
             try:
                 if len(cells) != 2 or not cells[0]:
                     raise ValueError("want video,second")
-                excluded.add((cells[0], _number(cells[1], "second")))
+                excluded.add((cells[0], finite(cells[1], "second")))
             except ValueError as error:
                 report.add("malformed_row", path, f"{','.join(cells)!r}: {error}", line=line)
     return frozenset(excluded)
@@ -115,7 +115,7 @@ def read_labels(
     for path in paths:
         for line, second, box, cells in _boxes(path, (7, 8), report, excluded):
             person = cells[7] if len(cells) == 8 else ""
-            if person and not _is_id(person):
+            if person and not is_id(person):
                 report.add("malformed_row", path, f"person {person!r} is not a number", line=line)
             elif (place := _place(path, line, cells[6], actions, report)) is not None:
                 columns.add(cells[0], second, box, place, entity=int(person) if person else -1)
@@ -125,7 +125,7 @@ def read_labels(
 def _actions_of(paths: Sequence[str]) -> ActionList:
     """The ids that the boxes have, each its own name."""
     boxes = (cells for path in paths for *_, cells in _boxes(path, (7, 8), Report(), frozenset()))
-    ids = tuple(sorted({int(cells[6]) for cells in boxes if _is_id(cells[6])}))
+    ids = tuple(sorted({int(cells[6]) for cells in boxes if is_id(cells[6])}))
     return ActionList(tuple(str(action) for action in ids), ids)
 
 
@@ -143,7 +143,7 @@ def read_predictions(
     columns = BoxColumns(truth.videos if truth is not None else (), actions.names, scored=True)
     for line, second, box, cells in _boxes(path, (7, 8), report, excluded):
         try:
-            score = _number(cells[7], "score") if len(cells) == 8 else 1.0
+            score = finite(cells[7], "score") if len(cells) == 8 else 1.0
         except ValueError as error:
             report.add("bad_score", path, str(error), line=line)
             continue
@@ -165,7 +165,7 @@ def read_proposals(path: str, *, videos: Sequence[str] = (), report: Report | No
     seen: set[tuple[str, float, Box]] = set()
     for line, second, box, cells in _boxes(path, (6, 7, 8), report, frozenset()):
         try:
-            score = _number(cells[-1], "score") if len(cells) > 6 else 1.0
+            score = finite(cells[-1], "score") if len(cells) > 6 else 1.0
         except ValueError as error:
             report.add("bad_score", path, str(error), line=line)
             continue
@@ -224,14 +224,14 @@ def _boxes(
         try:
             if len(cells) not in widths or not cells[0]:
                 raise ValueError(f"want {' or '.join(str(width) for width in widths)} columns, got {len(cells)}")
-            second = _number(cells[1], "second")
+            second = finite(cells[1], "second")
         except ValueError as error:
             report.add("malformed_row", path, f"{','.join(cells)[:80]!r}: {error}", line=line)
             continue
         if not any(cells[2:]):
             continue
         try:
-            x1, y1, x2, y2 = (_number(cell, "edge") for cell in cells[2:6])
+            x1, y1, x2, y2 = (finite(cell, "edge") for cell in cells[2:6])
         except ValueError as error:
             report.add("bad_box", path, f"{','.join(cells)[:80]!r}: {error}", line=line)
             continue
@@ -256,24 +256,10 @@ def _lines(path: str, report: Report) -> Iterator[tuple[int, list[str]]]:
 
 
 def _place(path: str, line: int, cell: str, actions: ActionList, report: Report) -> int | None:
-    if not _is_id(cell):
+    if not is_id(cell):
         report.add("malformed_row", path, f"action {cell!r} is not a number", line=line)
         return None
     place = actions.places.get(int(cell))
     if place is None:
         report.add("unknown_class", path, f"action {cell} is not in the action list", line=line)
     return place
-
-
-def _is_id(cell: str) -> bool:
-    return cell.isascii() and cell.isdecimal() and len(cell) <= 19 and int(cell) < 1 << 63
-
-
-def _number(cell: str, what: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value) or "_" in cell:
-        raise ValueError(f"{what} {cell!r} is not a finite number")
-    return value

@@ -1,0 +1,30 @@
+from pipeline.annotations.report import Report
+
+
+def test_thousands_of_problems_are_few_lines() -> None:
+    report = Report()
+    for line in range(1, 5001):
+        report.add("malformed_row", "a.csv", "want 7 columns", line=line)
+    report.add("segment_clipped", "v", "ends late")
+    named = "; ".join(f"a.csv line {line}: want 7 columns" for line in (1, 2, 3))
+    assert report.lines() == [
+        f"5000 × malformed row (dropped): {named}; and 4997 more",
+        "1 × segment clipped (kept): v: ends late",
+    ]
+    assert report.num_dropped == 5000
+    assert report.as_json()["segment_clipped"] == {"count": 1, "first": ["v: ends late"]}
+
+
+def test_reports_are_merged() -> None:
+    one, other = Report(), Report()
+    one.add("bad_box", "v", "one")
+    for detail in ("two", "three", "four"):
+        other.add("bad_box", "v", detail)
+    one.merge(other)
+    assert one.as_json() == {"bad_box": {"count": 4, "first": ["v: one", "v: two", "v: three"]}}
+
+
+def test_what_is_shown_is_short_and_utf8() -> None:
+    report = Report()
+    report.add("bad_box", "x" * 500 + "\udcff", "e\udcff")
+    assert report.lines()[0] == f"1 × bad box (dropped): {'x' * 120}: e\\udcff"
