@@ -2,7 +2,7 @@
 
     head = build(settings, blocks=(4096,), num_classes=101, seed=0)
     scores = head(x, mask)                      # x: (N, T, D) float32, mask: (N, T) bool, True where a clip is
-    loss = head.loss(scores, labels, mask)      # (N,): one per video, so that any split of a batch adds up
+    loss = head.loss(scores, targets, mask)     # (N,): one per video, so that any split of a batch adds up
     probabilities = head.decode(scores, mask)   # (N, K)
 
 A new head is one file here, named after its kind, and its `@register("<kind>")` line.
@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from schemas.config import HeadBase
+from pipeline.heads.objectives import Objective
+from schemas.heads import HeadBase
 
 
 class SequenceHead(nn.Module, ABC):
-    """Gives one class to a sequence of clips.
+    """Gives classes to a sequence of clips: one a video, several a video, or several at each clip (its objective).
 
     Legend: N videos, T clips (padded to the longest), D feature dimensions, K classes.
     What stands in the padding never changes a score, not even nan.
@@ -30,21 +31,29 @@ class SequenceHead(nn.Module, ABC):
 
     num_noise: int = 0  # uniform numbers that one video needs for its dropout masks
 
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Scores of x (N, T, D) under mask (N, T).
+        """Scores of x (N, T, D) under mask (N, T): of videos (N, K), or of clips (N, T, K).
 
         `noise` (N, num_noise), uniform in [0, 1), switches dropout on. It is handed in, not drawn inside, so that
         a resumed run and a run on several workers drop the same activations as an undisturbed one.
         """
 
-    @abstractmethod
-    def loss(self, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """The loss of each video (N,), for labels (N,) int64."""
+    def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """The loss of each video (N,); for targets see pipeline/heads/objectives.py."""
+        return self.objective.loss(scores, targets, mask)
 
-    @abstractmethod
     def decode(self, scores: Tensor, mask: Tensor) -> Tensor:
         """Class probabilities (N, K) of each video."""
+        return self.objective.decode(scores, mask)
+
+    def decode_steps(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Class probabilities (N, T, K) of each clip, zero in the padding, from scores of clips."""
+        return self.objective.decode_steps(scores, mask)
 
 
 Builder = Callable[[Any, tuple[int, ...], int], nn.Module]

@@ -7,11 +7,11 @@ scores beyond this.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.heads import SequenceHead, register
-from schemas.config import LinearHead
+from pipeline.heads.objectives import Labels, Objective
+from schemas.heads import LinearHead
 
 
 class LinearProbe(SequenceHead):
@@ -20,8 +20,8 @@ class LinearProbe(SequenceHead):
     Legend: N videos, T clips, D feature dimensions, K classes.
     """
 
-    def __init__(self, dim: int, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, dim: int, num_classes: int, *, labels: Labels) -> None:
+        super().__init__(Objective(labels, average="scores"))
         self.classify = nn.Linear(dim, num_classes)
 
     def forward(self, x: Tensor, mask: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -31,20 +31,7 @@ class LinearProbe(SequenceHead):
         scores = self.classify(x)  # (N, T, K)
         return torch.where(present, scores, 0.0)  # (N, T, K) without the bias of padded steps
 
-    def loss(self, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-        """Cross-entropy (N,) of the averaged clip scores."""
-        return F.cross_entropy(_mean_over_clips(scores, mask), labels, reduction="none")  # (N,)
-
-    def decode(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Softmax (N, K) of the averaged clip scores."""
-        return F.softmax(_mean_over_clips(scores, mask), dim=-1)  # (N, K)
-
-
-def _mean_over_clips(scores: Tensor, mask: Tensor) -> Tensor:
-    num_clips = mask.sum(dim=1, keepdim=True)  # (N, 1)
-    return scores.sum(dim=1) / num_clips  # (N, T, K) -> (N, K)
-
 
 @register("linear")
 def build_linear(settings: LinearHead, blocks: tuple[int, ...], num_classes: int) -> LinearProbe:
-    return LinearProbe(sum(blocks), num_classes)
+    return LinearProbe(sum(blocks), num_classes, labels=settings.labels)

@@ -7,7 +7,7 @@ import torch
 
 from pipeline import heads
 from pipeline.heads import build, register
-from schemas.config import HeadBase, LinearHead, LSTMHead
+from schemas.heads import FeatureHead, LinearHead, LSTMHead
 
 LSTM = LSTMHead(kind="lstm", features=("c3d",), hidden=8)
 
@@ -23,7 +23,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_global_generator_alone() -
 
 
 def test_a_kind_without_a_file_is_refused() -> None:
-    class Odd(HeadBase):
+    class Odd(FeatureHead):
         kind: str = "odd"
 
     with pytest.raises(ValueError, match=r"no head of kind 'odd': pipeline/heads has no odd\.py"):
@@ -34,7 +34,7 @@ def test_a_new_head_is_one_builder_and_its_registration(monkeypatch: pytest.Monk
     import_module("pipeline.heads.linear")  # before the copy: a module registers itself only once
     monkeypatch.setattr(heads, "_BUILDERS", dict(heads._BUILDERS))
 
-    class Odd(HeadBase):
+    class Odd(FeatureHead):
         kind: str = "odd"
 
     register("odd")(

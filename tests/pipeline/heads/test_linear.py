@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from pipeline.heads import build
 from pipeline.heads.linear import LinearProbe
-from schemas.config import LinearHead
+from schemas.heads import LinearHead
 
 
 def make() -> LinearProbe:
@@ -44,3 +44,16 @@ def test_order_does_not_matter() -> None:
     mask = torch.ones(1, 5, dtype=torch.bool)
     forward, backward = (head.decode(head(clips, mask), mask) for clips in (x, x.flip(1)))
     torch.testing.assert_close(forward, backward)
+
+
+def test_dense_labels_are_answered_clip_by_clip() -> None:
+    head = build(LinearHead(kind="linear", features=("c3d",), labels="dense"), blocks=(4,), num_classes=3, seed=1)
+    assert isinstance(head, LinearProbe)
+    x = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    scores, targets = head(x, mask), torch.ones(2, 3, 3)
+    torch.testing.assert_close(head.decode_steps(scores, mask)[0], torch.sigmoid(head.classify(x[0])))
+    torch.testing.assert_close(
+        head.loss(scores, targets, mask)[1],
+        F.binary_cross_entropy_with_logits(head.classify(x[1, :1]), targets[1, :1]),
+    )
