@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from pipeline.annotations.report import Report
 from schemas.annotation import AMBIGUOUS, BoxTable, SegmentTable
+
+_AMBIGUOUS = ""  # no label has this name
 
 
 def continue_names(first: Iterable[str], more: Iterable[str]) -> list[str]:
@@ -50,6 +54,30 @@ class SegmentColumns:
             subset=None if subset is None else tuple(subset),
             duration_s=None if duration_s is None else np.array(duration_s, np.float64),
         )
+
+
+def merge_segments(tables: Sequence[SegmentTable], report: Report, *, sort_labels: bool = True) -> SegmentTable:
+    """The truth of several files as one table, in their order; a video that several have is as the first has it, and
+    noted. Labels are those of all, sorted by name or as they come."""
+    if len(tables) == 1:
+        return tables[0]
+    labels = continue_names((), (name for table in tables for name in table.labels))
+    videos = continue_names((), (name for table in tables for name in table.videos))
+    columns = SegmentColumns(videos, sorted(labels) if sort_labels else labels, ambiguous=_AMBIGUOUS)
+    known: dict[str, tuple[SegmentTable, str | None, float]] = {}
+    for table in tables:
+        subset = table.subset or [None] * len(table.videos)
+        duration_s = [math.nan] * len(table.videos) if table.duration_s is None else table.duration_s.tolist()
+        for name, *facts in zip(table.videos, subset, duration_s, strict=True):
+            if known.setdefault(name, (table, *facts))[0] is not table:
+                report.add("duplicate_row", name, "two files have this video; the first one's segments are kept")
+        names = [*table.labels, _AMBIGUOUS]  # AMBIGUOUS is -1, the last
+        for video, start_s, end_s, label in zip(table.video, table.start_s, table.end_s, table.label, strict=True):
+            if known[table.videos[video]][0] is table:
+                columns.add(table.videos[video], start_s, end_s, names[label])
+    return columns.table(
+        subset=[known[name][1] for name in columns.videos], duration_s=[known[name][2] for name in columns.videos]
+    )
 
 
 class BoxColumns:

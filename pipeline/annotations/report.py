@@ -19,7 +19,7 @@ Problem = Literal[
     "box_outside",
     "box_clipped",
     "excluded_frame",  # a box on a frame that the dataset leaves out
-    "bad_tube",
+    "bad_tube",  # wholly or in part
     "unknown_class",
     "unreadable_file",  # one of a folder's
 ]

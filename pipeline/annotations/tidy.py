@@ -15,6 +15,8 @@ itself: the durations that annotations state are wrong in public files (THUMOS14
 | without a width or a height, or inverted | dropped |
 | wholly beyond the frame | dropped |
 | partly beyond the frame | clipped to it |
+
+A tube whose box is dropped in some frames is cut there, into as many tubes as remain; so it is at the end of the video.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.annotations.report import Problem, Report
-from schemas.annotation import BoxTable, SegmentTable
+from schemas.annotation import BoxTable, SegmentTable, Tube, TubeSet, VideoShape
 
 SpanFault = Literal["segment_before_start", "empty_segment", "inverted_segment"]
 SPAN_FAULTS: dict[SpanFault, str] = {
@@ -88,3 +90,39 @@ def tidy_boxes(table: BoxTable, report: Report) -> BoxTable:
             box = ", ".join(f"{edge:g}" for edge in table.box[row])
             report.add(kind, f"{table.videos[table.video[row]]} second {table.second[row]:g}", f"box [{box}] {what}")
     return replace(table, box=inside).select(~degenerate & ~outside)
+
+
+def tidy_tubes(tubes: TubeSet, report: Report) -> TubeSet:
+    """The tubes that their videos show, their boxes clipped to the frame where its size is known."""
+    kept: list[Tube] = []
+    for tube in tubes.tubes:
+        shape, name = tubes.shapes[tube.video], f"{tubes.videos[tube.video]}: {tubes.labels[tube.label]}"
+        boxes = np.clip(tube.boxes, 0, _limit(shape))
+        good = np.all(tube.boxes[:, 2:] > tube.boxes[:, :2], axis=1) & np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        if shape.num_frames:
+            good &= np.arange(tube.start_frame, tube.end_frame) < shape.num_frames
+        if not good.all():
+            span = f"frames [{tube.start_frame}, {tube.end_frame})"
+            detail = f"{(~good).sum()} of {len(good)} boxes are not in the video; the tube is cut there"
+            report.add("bad_tube", f"{name}, {span}", detail)
+        if changed := int(np.any(boxes != tube.boxes, axis=1)[good].sum()):
+            report.add("box_clipped", f"{name} from frame {tube.start_frame}", f"{changed} boxes beyond the frame")
+        kept += _runs(replace(tube, boxes=boxes), good)
+    return replace(tubes, tubes=tuple(kept))
+
+
+def _limit(shape: VideoShape) -> np.ndarray:
+    size = [np.inf if edge is None else edge for edge in (shape.width, shape.height)]
+    return np.array([*size, *size], np.float64)
+
+
+def _runs(tube: Tube, good: np.ndarray) -> list[Tube]:
+    """The parts of a tube whose frames are all good."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]]).astype(np.int8)))
+    parts = []
+    for start, stop in edges.reshape(-1, 2).tolist():
+        scores = None if tube.box_scores is None else tube.box_scores[start:stop]
+        parts.append(
+            replace(tube, start_frame=tube.start_frame + start, boxes=tube.boxes[start:stop], box_scores=scores)
+        )
+    return parts
