@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from pipeline import backbones, receipts
-from pipeline.graph import Plan, make_plan
+from pipeline.backbones.identity import file_sha256
+from pipeline.graph import Plan, digest, make_plan
 from pipeline.sources import build_manifest, source_json
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import TEMP_FOLDER, Store
 from pipeline.units import MANIFEST, manifest_source, plan_units, read_labels, read_manifest
 from schemas.config import Config, Features
 from schemas.errors import ReelmillError, UsageError
+from schemas.heads import ClipClassifierHead, HeadBase, RoIHead, task_of
 
 CONFIG_FILE = "_config.json"  # lets `status` answer from storage alone
 MODALITIES = {"clips": "rgb", "flow": "flow"}  # what each kind of product holds
@@ -28,31 +30,48 @@ class Prepared:
     plan: Plan
 
 
-def hash_weights(name: str, features: Features) -> str:
-    """The identity of a backbone's weights and mean volume.
+def hash_files(path: str, settings: Features | HeadBase) -> str | None:
+    """The identity of the files that a product is made from besides other products; None where there are none.
 
     Raises UsageError for an unknown model, one that doesn't take what `from` holds, and files that can't be read, and
-    ReelmillError for half a TensorFlow checkpoint.
+    ReelmillError for half a TensorFlow checkpoint. `path` is the product's.
     """
-    if features.model not in backbones.names():
-        raise UsageError(
-            f"features.{name}.model: there is no model {features.model!r}, only {', '.join(backbones.names())}"
-        )
-    takes = backbones.modality(features.model)
-    if takes != MODALITIES[features.source.partition("/")[0]]:
-        problem = (
-            f"takes flow, and {features.source} is rgb frames: make a flow product of these clips, and take that"
-            if takes == "flow"
-            else f"takes rgb frames, and {features.source} is flow: take the clips that it was made of"
-        )
-        raise UsageError(f"features.{name}.from: {features.model} {problem}")
+    where = path.replace("/", ".")
+    if isinstance(settings, Features | ClipClassifierHead):
+        return _hash_weights(where, settings)
+    hashes = []
     try:
-        return backbones.weights_sha256(features.model, features.weights, preprocess=features.preprocess)
+        if (found := getattr(settings, "annotations", None)) is not None:
+            from pipeline.annotations import annotations_sha256
+
+            hashes.append(annotations_sha256(found))
+        if isinstance(settings, RoIHead) and settings.proposals not in ("learned", "truth"):
+            hashes.append(file_sha256(settings.proposals))
     except ReelmillError as error:
-        raise type(error)(f"features.{name}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
+    return digest(hashes) if hashes else None
 
 
-def plan_config(config: Config, store: Store, *, sha256: Callable[[str, Features], str] = hash_weights) -> Plan:
+def _hash_weights(where: str, settings: Features | ClipClassifierHead) -> str:
+    if settings.model not in backbones.names():
+        raise UsageError(f"{where}.model: there is no model {settings.model!r}, only {', '.join(backbones.names())}")
+    takes = backbones.modality(settings.model)
+    if takes != MODALITIES[settings.source.partition("/")[0]]:
+        problem = (
+            f"takes flow, and {settings.source} is rgb frames: make a flow product of these clips, and take that"
+            if takes == "flow"
+            else f"takes rgb frames, and {settings.source} is flow: take the clips that it was made of"
+        )
+        raise UsageError(f"{where}.from: {settings.model} {problem}")
+    try:
+        return backbones.weights_sha256(settings.model, settings.weights, preprocess=settings.preprocess)
+    except ReelmillError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def plan_config(
+    config: Config, store: Store, *, sha256: Callable[[str, Features | HeadBase], str | None] = hash_files
+) -> Plan:
     """The plan of a config on the manifest that stands in its dataset. Raises ReelmillError without one."""
     manifest = read_manifest(store)
     units = plan_units(manifest, config.units.size(manifest.num_rows))
@@ -65,18 +84,22 @@ def prepare(config: Config) -> Prepared:
     A manifest that stands is kept: a source that can't be listed whole for a moment must not take products away.
     """
     store = Store(config.dataset)
-    hashes = {name: hash_weights(name, features) for name, features in config.features.items()}
+    hashes = {
+        f"features/{name}": hash_files(f"features/{name}", features) for name, features in config.features.items()
+    }
+    hashes |= {f"heads/{name}": hash_files(f"heads/{name}", head) for name, head in config.heads.items()}
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if manifest_source(store) != source_json(config.source).decode():
         console.print(f"indexed {build_manifest(store, config.source)}")
     else:
         console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
-    if config.heads and len(read_labels(store)) < 2:
+    of_labels = [name for name, head in config.heads.items() if task_of(head) in ("classification", "clips")]
+    if of_labels and len(read_labels(store)) < 2:
         raise UsageError(
-            f"heads.{next(iter(config.heads))}: this source has fewer than two labels to tell apart; put each class's "
+            f"heads.{of_labels[0]}: this source has fewer than two labels to tell apart; put each class's "
             "videos in a folder of its own, index a list with labels, or leave `heads` out"
         )
-    plan = plan_config(config, store, sha256=lambda name, features: hashes[name])
+    plan = plan_config(config, store, sha256=lambda path, settings: hashes[path])
     if not plan.units:
         raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to do; index a source with videos")
     if store.is_local:
@@ -91,9 +114,9 @@ def prepare(config: Config) -> Prepared:
 
 
 def _leave_config(config: Config, plan: Plan, store: Store) -> None:
-    """Write the config into the dataset, with the hashes of the weights: their files may be gone when it is read."""
-    weights = {p.name: p.weights_sha256 for p in plan.products if p.weights_sha256 is not None}
-    left = {"config": config.model_dump(mode="json", by_alias=True), "weights_sha256": weights}
+    """Write the config into the dataset, with the hashes of weights and annotations: their files may be gone later."""
+    hashes = {product.path: product.files_sha256 for product in plan.products if product.files_sha256 is not None}
+    left = {"config": config.model_dump(mode="json", by_alias=True), "files_sha256": hashes}
     document = (json.dumps(left, indent=1, sort_keys=True) + "\n").encode()
     if store.read_or_none(CONFIG_FILE) != document:
         store.put(CONFIG_FILE, document)
@@ -110,4 +133,4 @@ def stored_plan(dataset: str) -> tuple[Store, Plan]:
         config = Config.model_validate(left["config"])
     except (ValueError, KeyError):  # pydantic's error is a ValueError
         raise ReelmillError(f"{dataset}/{CONFIG_FILE} is damaged; run its config again, or name the config") from None
-    return store, plan_config(config, store, sha256=lambda name, features: left["weights_sha256"][name])
+    return store, plan_config(config, store, sha256=lambda path, settings: left["files_sha256"].get(path))

@@ -18,7 +18,7 @@ from jobs.display import products_table, recipe_differences, run_display, tight_
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
-from jobs.train import results_table, train_heads
+from jobs.train import results_tables, train_heads
 from pipeline import pictures, receipts, runner
 from pipeline.config import load_config, placed_in
 from pipeline.stages import package_versions
@@ -199,7 +199,8 @@ def _print_summary(
     if len(failed) > FAILED_ROWS_SHOWN:
         console.print(f"  … and {len(failed) - FAILED_ROWS_SHOWN} more; `reelmill status` lists them all")
     if metrics:
-        console.print(results_table(metrics))
+        for table in results_tables(metrics):
+            console.print(table)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -26,12 +26,10 @@ from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store, resolve
 from pipeline.threads import num_cores
 from pipeline.training.head import train_head
-from pipeline.training.loop import EpochReport
+from pipeline.training.loop import EpochReport, Report, StepReport
 from pipeline.training.worker import Worker
 from schemas.errors import ReelmillError, StorageError, UsageError
 from schemas.receipt import Receipt
-
-Report = Callable[[EpochReport], None]
 
 RAY_FOLDER = "_ray"  # Ray Train's own records, in the product's folder while it trains
 LINE_EVERY_S = 5.0
@@ -55,7 +53,8 @@ def main(
     if as_json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     else:
-        wide_console().print(results_table(results))
+        for table in results_tables(results):
+            wide_console().print(table)
 
 
 def pick_heads(plan: Plan, names: Sequence[str] | None) -> list[Product]:
@@ -87,14 +86,25 @@ def train_heads(
     return {product.path: json.loads(store.read(f"{product.path}/metrics.json")) for product in products}
 
 
-def results_table(results: dict[str, Any]) -> Table:
-    """A row for each model: its accuracies beside chance and the majority class."""
-    table = new_table()
+def results_tables(results: dict[str, Any]) -> list[Table]:
+    """Accuracies of classifiers beside chance and the majority class; and what each other head measures."""
+    accuracies, others = new_table(), Table(title="heads", title_justify="left")
+    for column in ("head", "on", "items", "metrics"):
+        others.add_column(column, justify="right" if column == "items" else "left", no_wrap=column != "metrics")
     for path, metrics in results.items():
         split = metrics["evaluated_on"]
+        if "top1" not in metrics:
+            others.add_row(path, split, str(metrics["num_items"][split]), headline_text(metrics["headline"]))
+            continue
         for name, model in metrics["models"].items():
-            add_result(table, path, name, split, model["splits"][split], chance=metrics["chance"])
-    return table
+            add_result(accuracies, path, name, split, model["splits"][split], chance=metrics["chance"])
+    return [table for table in (accuracies, others) if table.row_count]
+
+
+def headline_text(headline: dict[str, Any]) -> str:
+    """Metrics and their values in one line: shares as percentages, counts as they are."""
+    shown = (f"{name} {100 * v:.1f} %" if isinstance(v, float) else f"{name} {v}" for name, v in headline.items())
+    return ", ".join(shown)
 
 
 def new_table() -> Table:
@@ -199,9 +209,9 @@ def _showing() -> Iterator[Report]:
     last_s = -LINE_EVERY_S
     with console.status("") if console.is_terminal else contextlib.nullcontext() as status:
 
-        def show(news: EpochReport) -> None:
+        def show(news: EpochReport | StepReport) -> None:
             nonlocal last_s
-            text = _epoch_text(news)
+            text = _epoch_text(news) if isinstance(news, EpochReport) else _step_text(news)
             if status is not None:
                 status.update(text)
             elif time.monotonic() - last_s >= LINE_EVERY_S:
@@ -215,8 +225,15 @@ def _epoch_text(news: EpochReport) -> str:
     line = news.line
     return (
         f"{news.product} {news.model}: epoch {line.epoch}/{news.epochs}, training loss {line.train_loss:.4f}, "
-        f"validation loss {line.val_loss:.4f}, top-1 {100 * line.val_top1:.1f} %{', best' if news.is_best else ''}, "
-        f"{news.videos_per_s:.0f} videos/s"
+        f"validation loss {line.val_loss:.4f}, {news.score_name} {100 * line.val_score:.1f} %"
+        f"{', best' if news.is_best else ''}, {news.items_per_s:.0f} {news.noun}/s"
+    )
+
+
+def _step_text(news: StepReport) -> str:
+    return (
+        f"{news.product} {news.model}: epoch {news.epoch}/{news.epochs}, batch {news.step}/{news.steps}, "
+        f"training loss {news.loss:.4f}, {news.items_per_s:.1f} {news.noun}/s"
     )
 
 

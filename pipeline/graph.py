@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from schemas.config import Config, Features
+from schemas.heads import HeadBase
 
 ProductKind = Literal["clips", "flow", "features", "heads"]
 
@@ -39,7 +40,7 @@ class Product:
     settings: Mapping[str, Any]  # the config section, as plain JSON values
     upstream: Mapping[str, str]  # product path -> fingerprint; empty for products made from the manifest
     code_version: int
-    weights_sha256: str | None = None
+    files_sha256: str | None = None  # of what it is made from besides products: weights, annotations
 
     @property
     def path(self) -> str:
@@ -49,7 +50,7 @@ class Product:
     def fingerprint(self) -> str:
         """Changes with anything that can change this product's bytes, besides the manifest rows."""
         settings = {key: value for key, value in self.settings.items() if not _is_beside_the_bytes(key, value)}
-        return digest([self.kind, self.code_version, settings, dict(self.upstream), self.weights_sha256])
+        return digest([self.kind, self.code_version, settings, dict(self.upstream), self.files_sha256])
 
     def unit_fingerprint(self, unit: Unit) -> str:
         """The fingerprint that the receipt of a unit carries."""
@@ -92,10 +93,10 @@ def make_plan(
     units: Sequence[Unit],
     *,
     code_version: Callable[[ProductKind], int],
-    sha256: Callable[[str, Features], str],
+    sha256: Callable[[str, Features | HeadBase], str | None],
 ) -> Plan:
-    """Read the graph from the names. `code_version` gives a stage's version; `sha256(name, features)` the hash of the
-    weights that a features product uses."""
+    """Read the graph from the names. `code_version` gives a stage's version; `sha256(path, settings)` the hash of the
+    files besides products that a features product or a head is made from: weights, annotations."""
     products: dict[str, Product] = {}
 
     def add(kind: ProductKind, name: str, settings: BaseModel, upstream: Sequence[str]) -> None:
@@ -105,7 +106,7 @@ def make_plan(
             settings=settings.model_dump(mode="json", by_alias=True),
             upstream={path: products[path].fingerprint for path in upstream},
             code_version=code_version(kind),
-            weights_sha256=sha256(name, settings) if isinstance(settings, Features) else None,
+            files_sha256=sha256(f"{kind}/{name}", settings) if isinstance(settings, Features | HeadBase) else None,
         )
         products[product.path] = product
 
@@ -121,5 +122,5 @@ def make_plan(
         if f"features/{name}" not in products:
             add("features", name, features, (features.source,))
     for name, head in config.heads.items():
-        add("heads", name, head, [f"features/{feature}" for feature in head.features])
+        add("heads", name, head, head.sources)
     return Plan(products=tuple(products.values()), units=tuple(units))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "200000 100000": 2 cores' worth of time; "max 100000": no limit
@@ -32,3 +34,16 @@ def use_all_cores() -> int:
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     return threads
+
+
+@contextmanager
+def using_torch_threads(number: int) -> Iterator[None]:
+    """Let torch use `number` threads for the time of the block."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from schemas.budget import Budget
 from schemas.extraction import Features as Features
+from schemas.heads import ClipClassifierHead, FeatureHead, Head, HeadBase, RoIHead
 from schemas.section import Section
-from schemas.sources import Source
+from schemas.sources import ActivityNetSource, Source
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder names and parts of paths
 
@@ -37,29 +39,6 @@ class Limits(Section):
     video_s: float = Field(default=7200.0, gt=0)  # seconds for one video altogether
     # private memory (heap, anonymous maps) of the decoder process beyond what it has at its start
     memory_gb: float = Field(default=4.0, gt=0)
-
-
-class Budget(Section):
-    """How many failed rows still count as success: a count, or a share such as "2%"."""
-
-    failed: int | str = 0
-
-    @field_validator("failed")
-    @classmethod
-    def _share(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 0:
-            raise ValueError(f"a count of rows can't be negative, got {value}")
-        if isinstance(value, str):
-            number = value[:-1] if value.endswith("%") else ""
-            if not number.replace(".", "", 1).isdigit() or float(number) > 100:
-                raise ValueError(f'write a count of rows or a share such as "2%", got {value!r}')
-        return value
-
-    def rows(self, num_rows: int) -> int:
-        """The number of failed rows allowed among `num_rows`."""
-        if isinstance(self.failed, int):
-            return self.failed
-        return int(num_rows * float(self.failed[:-1]) / 100)
 
 
 # ---------------------------------------------------------------- products
@@ -216,45 +195,6 @@ class Flow(Section):
         return clips.frames * Fraction(str(self.rate_fps(clips))) / Fraction(str(clips.fps))
 
 
-class Holdout(Section):
-    """How a source without val or test rows is split: by a hash of video_id, so that growth moves no video."""
-
-    fraction: float = Field(default=0.2, gt=0, lt=1)
-    seed: int = 0
-
-
-class HeadBase(Section):
-    features: tuple[str, ...] = Field(min_length=1)
-    normalise: Literal["none", "l2", "standard"] = "standard"  # standard: train mean and std, per dimension
-    epochs: int = Field(default=60, ge=1)
-    batch_size: int = Field(default=32, ge=1)
-    lr: float = Field(default=1e-3, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
-    patience: int = Field(default=15, ge=1)  # epochs without a better validation loss before stopping
-    seed: int = 0
-    holdout: Holdout = Holdout()
-
-
-class LSTMHead(HeadBase):
-    """LRCN's LSTM over a video's clips in time order."""
-
-    kind: Literal["lstm"]
-    output: Literal["many-to-one", "many-to-many"] = "many-to-one"
-    hidden: int = Field(default=256, ge=1)
-    layers: int = Field(default=1, ge=1)
-    dropout: float = Field(default=0.5, ge=0, lt=1)
-    linear_probe: bool = True  # train a linear probe beside it, for the comparison
-
-
-class LinearHead(HeadBase):
-    """A linear layer on the mean over a video's clips."""
-
-    kind: Literal["linear"]
-
-
-Head = Annotated[LSTMHead | LinearHead, Field(discriminator="kind")]
-
-
 # ---------------------------------------------------------------- the whole
 
 
@@ -280,13 +220,7 @@ class Config(Section):
         for name, feature in self.features.items():
             self._check_features(name, feature)
         for name, head in self.heads.items():
-            for feature_name in head.features:
-                if feature_name not in self.features:
-                    have = ", ".join(self.features) or "no features"
-                    raise ValueError(
-                        f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}"
-                    )
-                self._check_trainable(f"heads.{name}.features: {feature_name}", self.features[feature_name])
+            self._check_head(name, head)
         return self
 
     def _check_flow(self, name: str, flow: Flow) -> None:
@@ -297,9 +231,37 @@ class Config(Section):
         if problem:
             raise ValueError(f"flow.{name}{problem}")
 
-    def _check_trainable(self, where: str, features: Features) -> None:
-        if features.dense:
-            raise ValueError(f"{where} is maps (dense: true), and this head takes vectors")
+    def _check_head(self, name: str, head: HeadBase) -> None:
+        if isinstance(head, ClipClassifierHead):
+            section, _, source = head.source.partition("/")
+            if section not in ("clips", "flow") or source not in getattr(self, section):
+                have = ", ".join([f"clips/{clips}" for clips in self.clips] + [f"flow/{flow}" for flow in self.flow])
+                raise ValueError(
+                    f"heads.{name}.from: nothing is named {head.source!r}; this config has {have or 'no clips'}"
+                )
+        if not isinstance(head, FeatureHead):
+            return
+        for feature_name in head.features:
+            if feature_name not in self.features:
+                have = ", ".join(self.features) or "no features"
+                raise ValueError(f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}")
+            self._check_trainable(f"heads.{name}.features: {feature_name}", self.features[feature_name], head)
+        annotations = getattr(head, "annotations", None)
+        if (
+            annotations is not None
+            and annotations.kind == "manifest"
+            and not isinstance(self.source, ActivityNetSource)
+        ):
+            raise ValueError(
+                f"heads.{name}.annotations: a {self.source.kind} source has no segments; name the file that has them, "
+                "e.g. {kind: activitynet, json: …}"
+            )
+
+    def _check_trainable(self, where: str, features: Features, head: HeadBase) -> None:
+        if features.dense != isinstance(head, RoIHead):
+            if features.dense:
+                raise ValueError(f"{where} is maps (dense: true), and this head takes vectors")
+            raise ValueError(f"{where} is vectors, and this head takes maps; set dense: true")
         if features.crops > 1 or features.flip:
             raise ValueError(
                 f"{where} has several views of each clip (crops, flip), and heads are trained on the centre one alone; "

@@ -26,7 +26,7 @@ STAGES: dict[ProductKind, str] = {
     "heads": "pipeline.training.head",
 }
 # raised whenever a stage's output bytes change; kept here because planning must not import torch or av
-CODE_VERSIONS: dict[ProductKind, int] = {"clips": 2, "flow": 1, "features": 2, "heads": 1}
+CODE_VERSIONS: dict[ProductKind, int] = {"clips": 2, "flow": 1, "features": 2, "heads": 2}
 # the packages whose version can change a product's bytes
 PACKAGES: dict[ProductKind, tuple[str, ...]] = {
     "clips": ("av", "opencv-contrib-python-headless", "pyarrow"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Kind = Literal["none", "l2", "standard"]
 ROWS_AT_A_TIME = 4096
@@ -21,6 +23,16 @@ class Normaliser:
     kind: Kind
     mean: NDArray[np.float32]  # (D,)
     std: NDArray[np.float32]  # (D,)
+
+    @classmethod
+    def from_tensors(cls, kind: Kind, tensors: Mapping[str, Tensor]) -> Normaliser:
+        """What `tensors` gave, read back from a checkpoint."""
+        mean, std = (tensors[f"normaliser.{name}"].numpy().astype(np.float32) for name in ("mean", "std"))
+        return cls(kind, mean, std)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it."""
+        return {"normaliser.mean": torch.from_numpy(self.mean), "normaliser.std": torch.from_numpy(self.std)}
 
     def apply_(self, matrix: NDArray[np.float32], blocks: Sequence[int]) -> None:
         """Normalise (clips, D) in place. l2 makes each feature product's part (`blocks`: its D) a unit vector."""

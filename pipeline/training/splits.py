@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pipeline.training.seeds import share_of
-from schemas.config import Holdout
 from schemas.errors import ReelmillError
+from schemas.heads import Holdout
 from schemas.manifest import VideoRow
 
 Split = Literal["train", "val", "test"]

@@ -30,7 +30,7 @@ class Worker:
         """The sum of a number over all workers, in double precision."""
         if self.world_size == 1:
             return value
-        box = torch.tensor([value], dtype=torch.float64)
+        box = torch.tensor([value], dtype=torch.float64, device=_meeting_place())
         torch.distributed.all_reduce(box)
         return float(box)
 
@@ -38,6 +38,11 @@ class Worker:
         """The first worker's numbers, on all workers. Waits for everybody."""
         if self.world_size == 1:
             return values
-        box = torch.tensor(values, dtype=torch.float64)
+        box = torch.tensor(values, dtype=torch.float64, device=_meeting_place())
         torch.distributed.broadcast(box, src=0)
         return [float(value) for value in box]
+
+
+def _meeting_place() -> torch.device:
+    """Where the workers exchange numbers: NCCL knows GPUs only."""
+    return torch.device("cuda" if torch.distributed.get_backend() == "nccl" else "cpu")

@@ -144,7 +144,10 @@ def features_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "features": {"rgb": of_clips, "gray": of_clips},
     }
     config = Config.model_validate(document).model_dump(mode="json", by_alias=True)
-    store.put(CONFIG_FILE, json.dumps({"config": config, "weights_sha256": {"rgb": "1", "gray": "2"}}).encode())
+    store.put(
+        CONFIG_FILE,
+        json.dumps({"config": config, "files_sha256": {"features/rgb": "1", "features/gray": "2"}}).encode(),
+    )
     _, plan = stored_plan(str(folder))
     for product in (plan.product("features/rgb"), plan.product("features/gray")):
         for unit in plan.units:

@@ -14,7 +14,8 @@ import pytest
 from pipeline import receipts
 from pipeline.graph import Product, Unit, digest
 from pipeline.store import Store
-from pipeline.training.head import using_threads
+from pipeline.threads import using_torch_threads
+from pipeline.training.task import Source
 from pipeline.units import plan_units, read_manifest, write_manifest
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
@@ -102,6 +103,10 @@ class Dataset:
             writer.table(f"part-{unit.index:06d}.parquet", pa.Table.from_pylist(rows, schema=schema))
             writer.commit(ledger, items=len(rows))
 
+    def source(self, product: Product) -> Source:
+        """What the task of a head reads."""
+        return Source(product, self.whole, self.units, self.store)
+
     def head(self, name: str = "actions", **settings: Any) -> Product:
         """A head on all feature products."""
         values = {
@@ -120,7 +125,7 @@ class Dataset:
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Models this small only lose by threads, and badly where others share the cores."""
-    with using_threads(1):
+    with using_torch_threads(1):
         yield
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from safetensors.torch import load
 
-from pipeline.training.artifacts import read_head, settings_of
-from pipeline.training.dataset import load_data
+from pipeline.heads import SequenceHead, build
+from pipeline.training.artifacts import read_checkpoint
+from pipeline.training.classification.dataset import load_data
 from pipeline.training.head import train_head
-from pipeline.training.normalise import fit_normaliser
+from pipeline.training.normalise import Normaliser, fit_normaliser
+from pipeline.training.tasks import settings_of
 
 
 def test_a_checkpoint_stands_alone(dataset: Any, make_order_task: Callable[..., Any]) -> None:
@@ -19,24 +21,23 @@ def test_a_checkpoint_stands_alone(dataset: Any, make_order_task: Callable[..., 
     dataset.write(videos)
     product = dataset.head()
     train_head(product, dataset.whole, dataset.store, feature_units=dataset.units)
-    stored = read_head(dataset.store, "heads/actions/checkpoints")
-    assert stored.classes == ((0, "jump"), (1, "run"))
-    data = load_data(
-        product,
-        dataset.whole,
-        dataset.store,
-        settings=settings_of(product.settings),
-        feature_units=dataset.units,
-    )
+    about, tensors = read_checkpoint(dataset.store, "heads/actions/checkpoints")
+    assert about["classes"] == [{"label_id": 0, "label": "jump"}, {"label_id": 1, "label": "run"}]
+    settings = settings_of(about["settings"])
+    data = load_data(dataset.source(product), settings)  # type: ignore[arg-type]
     fitted = fit_normaliser("standard", data.sequences.matrix, data.train_clips)
-    np.testing.assert_array_equal(stored.normaliser.mean, fitted.mean)
-    np.testing.assert_array_equal(stored.normaliser.std, fitted.std)
+    normaliser = Normaliser.from_tensors("standard", tensors)
+    np.testing.assert_array_equal(normaliser.mean, fitted.mean)
+    np.testing.assert_array_equal(normaliser.std, fitted.std)
+    model = build(settings, blocks=tuple(about["dims"]), num_classes=2, seed=9)
+    assert isinstance(model, SequenceHead)
+    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
     lines = dataset.store.read("heads/actions/predictions.csv").decode().splitlines()
     clips = videos[0].clips.copy()
-    stored.normaliser.apply_(clips, (8,))
+    normaliser.apply_(clips, (8,))
     mask = torch.ones(1, len(clips), dtype=torch.bool)
     with torch.no_grad():
-        probabilities = stored.model.decode(stored.model(torch.from_numpy(clips)[None], mask), mask)
+        probabilities = model.eval().decode(model(torch.from_numpy(clips)[None], mask), mask)
     assert float(lines[1].split(",")[6]) == round(float(probabilities.max()), 6)
 
 

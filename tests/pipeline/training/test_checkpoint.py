@@ -7,7 +7,7 @@ import torch
 from pipeline.heads import SequenceHead, build
 from pipeline.store import Store
 from pipeline.training.checkpoint import Epoch, Progress, restore_progress, save_progress, weights_of
-from schemas.config import LSTMHead
+from schemas.heads import LSTMHead
 
 
 def fresh(seed: int) -> Progress:
@@ -29,11 +29,15 @@ def test_a_restored_training_takes_the_same_next_step(tmp_path: Path) -> None:
     step(before)
     before.best, before.best_epoch = weights_of(before.model), 1
     before.history = [Epoch(1, 0.1, 1 / 3, 0.1 + 0.2, 0.5), Epoch(2, 0.05, 1.0, 2.0, 0.5)]
+    before.step, before.loss_sum = 3, 1 / 7  # killed inside the third epoch
     save_progress(store, "heads/a/_work/lstm.safetensors", before, fingerprint="f")
     after = fresh(1)
     restore_progress(store, "heads/a/_work/lstm.safetensors", after, fingerprint="f")
     assert after.history == before.history  # floats come back to the last bit
-    assert (after.epoch, after.best_epoch, after.best_val_loss) == (2, 1, 0.1 + 0.2)
+    assert (after.epoch, after.best_epoch) == (2, 1)
+    assert after.best_line is not None
+    assert after.best_line.val_loss == 0.1 + 0.2
+    assert (after.step, after.loss_sum) == (3, 1 / 7)
     assert all(torch.equal(after.best[name], before.best[name]) for name in before.best)
     step(before)
     step(after)

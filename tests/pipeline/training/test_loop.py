@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from pipeline.training import loop
-from pipeline.training.artifacts import settings_of
 from pipeline.training.checkpoint import Epoch, Progress
-from pipeline.training.dataset import HeadData, load_data
-from pipeline.training.loop import Place, finished, fit, learning_rate
+from pipeline.training.classification.task import ClassificationTask
+from pipeline.training.loop import Place, StepReport, finished, fit
+from pipeline.training.task import Task
+from pipeline.training.tasks import open_task, settings_of
 from pipeline.training.worker import Worker
-from schemas.config import HeadBase, LSTMHead
 from schemas.errors import ReelmillError
+from schemas.heads import HeadBase, LSTMHead
 
 
 def history(*val_losses: float) -> list[Epoch]:
@@ -44,27 +45,18 @@ def test_it_stops_after_patience_or_at_the_last_epoch(losses: list[float], stops
     assert finished(settings, progress_of(*losses)) is stops
 
 
-def test_the_learning_rate_is_half_a_cosine() -> None:
-    settings = LSTMHead(kind="lstm", features=("c3d",), epochs=10, lr=0.2)
-    rates = [learning_rate(settings, epoch) for epoch in range(11)]
-    assert rates[0] == 0.2
-    assert rates[5] == pytest.approx(0.1)
-    assert rates[10] == pytest.approx(0, abs=1e-12)
-    assert rates == sorted(rates, reverse=True)
-
-
 @pytest.fixture
-def setting(dataset: Any, make_order_task: Callable[..., Any]) -> tuple[HeadBase, HeadData, Callable[..., Place]]:
+def setting(dataset: Any, make_order_task: Callable[..., Any]) -> tuple[HeadBase, Task[Any], Callable[..., Place]]:
     dataset.write(make_order_task(40))
     product = dataset.head()
     settings = settings_of(product.settings)
-    data = load_data(product, dataset.whole, dataset.store, settings=settings, feature_units=dataset.units)
+    task = open_task(dataset.source(product), settings)
 
     def place(report: Any = lambda news: None, fingerprint: str = "f") -> Place:
         path = "heads/actions/_work/lstm.safetensors"
         return Place(dataset.store, product.path, "lstm", path, fingerprint, Worker(), report)
 
-    return settings, data, place
+    return settings, task, place
 
 
 def weights(progress: Progress) -> torch.Tensor:
@@ -72,9 +64,9 @@ def weights(progress: Progress) -> torch.Tensor:
 
 
 def test_early_stopping_keeps_the_best_epoch(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, data, place = setting
+    settings, task, place = setting
     losses = iter([0.5, 0.3, 0.4, 0.35, 0.2, 0.1])
-    monkeypatch.setattr(loop, "_validate", lambda *args: [next(losses), 0.0])
+    monkeypatch.setattr(ClassificationTask, "validate", lambda *args: (next(losses), 0.0))
     snapshots: list[torch.Tensor] = []
     holder: list[Progress] = []
     start = loop._start
@@ -90,7 +82,7 @@ def test_early_stopping_keeps_the_best_epoch(setting: Any, monkeypatch: pytest.M
         news.append(line)
         snapshots.append(weights(holder[0]).clone())
 
-    progress = fit(settings.model_copy(update={"patience": 2, "epochs": 6}), data, place(report))
+    progress = fit(task, settings.model_copy(update={"patience": 2, "epochs": 6}), place(report))
     assert [line.line.epoch for line in news] == [1, 2, 3, 4]
     assert [line.is_best for line in news] == [True, True, False, False]
     assert progress.best_epoch == 2
@@ -108,17 +100,17 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     setting: Any, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
-    settings, data, place = setting
-    undisturbed = fit(settings, data, place(fingerprint="undisturbed"))
+    settings, task, place = setting
+    undisturbed = fit(task, settings, place(fingerprint="undisturbed"))
 
     def kill(news: Any) -> None:
         if news.line.epoch == after:
             raise KilledError
 
     with pytest.raises(KilledError):
-        fit(settings, data, place(kill))
+        fit(task, settings, place(kill))
     seen: list[int] = []
-    resumed = fit(settings, data, place(lambda news: seen.append(news.line.epoch)))
+    resumed = fit(task, settings, place(lambda news: seen.append(news.line.epoch)))
     assert seen == list(range(after + 1, 7))
     assert torch.equal(weights(resumed), weights(undisturbed))
     assert resumed.history == undisturbed.history
@@ -126,26 +118,52 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert all(torch.equal(resumed.best[name], undisturbed.best[name]) for name in resumed.best)
 
 
+@pytest.mark.parametrize("after", [1, 2, 5, 11])
+def test_interrupted_inside_an_epoch_it_goes_on_after_the_last_batch(
+    setting: Any, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr(loop, "SHOW_EVERY_S", 0)
+    settings, task, place = setting
+    steps = range(1, task.num_steps(settings) + 1)
+    assert len(steps) > 2
+    undisturbed = fit(task, settings, place(fingerprint="undisturbed"))
+    seen: list[tuple[int, int]] = []
+
+    def kill(news: Any) -> None:
+        if isinstance(news, StepReport):
+            seen.append((news.epoch, news.step))
+            if len(seen) == after:
+                raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(task, settings, place(kill))
+    resumed = fit(task, settings, place(kill))
+    assert seen == [(epoch, step) for epoch in range(1, 7) for step in steps]  # no batch twice, none left out
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert resumed.history == undisturbed.history
+
+
 def test_another_trainings_checkpoint_is_not_taken(setting: Any) -> None:
-    settings, data, place = setting
-    fit(settings, data, place(fingerprint="one"))
+    settings, task, place = setting
+    fit(task, settings, place(fingerprint="one"))
     seen: list[int] = []
-    fit(settings, data, place(lambda news: seen.append(news.line.epoch), fingerprint="two"))
+    fit(task, settings, place(lambda news: seen.append(news.line.epoch), fingerprint="two"))
     assert seen == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_damaged_checkpoint_starts_over(setting: Any, tmp_path: Path) -> None:
-    settings, data, place = setting
+    settings, task, place = setting
     at = place()
     for damage in (b"", b"no safetensors", b"\xff" * 64):
         at.store.put(at.work_path, damage)
-        assert fit(settings, data, at).epoch == 6
+        assert fit(task, settings, at).epoch == 6
         at.store.delete(at.work_path)
 
 
 def test_divergence_is_one_sentence(setting: Any) -> None:
-    settings, data, place = setting
+    settings, task, place = setting
     with pytest.raises(
         ReelmillError, match=r"heads/actions: training the lstm diverged in epoch 1 .* lower lr, now 1e\+37"
     ):
-        fit(settings.model_copy(update={"lr": 1e37}), data, place())
+        fit(task, settings.model_copy(update={"lr": 1e37}), place())

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from pipeline.training.splits import assign, expects_test
-from schemas.config import Holdout
 from schemas.errors import ReelmillError
+from schemas.heads import Holdout
 from schemas.manifest import VideoRow
 
 HOLDOUT = Holdout()

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training.sequences import Ledgers, Sequences, read_sequences
+from pipeline.training.account import LeftOut, account
+from pipeline.training.sequences import Sequences, read_sequences
 from pipeline.training.splits import SPLITS, Role, Split, assign, expects_test
+from pipeline.training.task import Source
 from pipeline.units import unit_table
-from schemas.config import HeadBase
 from schemas.errors import ReelmillError
+from schemas.heads import SequenceSettings
 from schemas.ledger import LedgerRow
 from schemas.manifest import VideoRow
 
@@ -45,17 +45,22 @@ class HeadData:
         return np.repeat(self.splits == "train", self.sequences.lengths)
 
 
-def load_data(
-    product: Product, unit: Unit, store: Store, *, settings: HeadBase, feature_units: Sequence[Unit]
-) -> HeadData:
+def load_data(source: Source, settings: SequenceSettings) -> HeadData:
     """Read what a head is trained on. Raises ReelmillError, in one sentence, wherever training makes no sense."""
-    rows = [VideoRow.from_dict(row) for row in unit_table(store, unit).to_pylist()]
+    product = source.product
+    rows = [VideoRow.from_dict(row) for row in unit_table(source.store, source.unit).to_pylist()]
     roles = assign(rows, holdout=settings.holdout, where=product.path)
     wanted = [role.video_id for role in roles if not role.reason]
-    sequences, ledgers = read_sequences(store, product.upstream, feature_units, wanted=wanted)
+    sequences, ledgers = read_sequences(source.store, product.upstream, source.units, wanted=wanted)
     by_id = {role.video_id: role for role in roles}
     used = [by_id[video_id] for video_id in sequences.video_ids]
-    ledger = account(rows, roles, ledgers, num_clips=dict(zip(sequences.video_ids, sequences.lengths, strict=True)))
+    ledger = account(
+        rows,
+        ledgers,
+        left_out={role.video_id: LeftOut(role.reason, role.message) for role in roles if role.reason},
+        num_items=dict(zip(sequences.video_ids, sequences.lengths.tolist(), strict=True)),
+        nothing=LeftOut("no_clips", "gave no clip to train on"),
+    )
     needed: tuple[Split, ...] = ("train", "val", "test") if expects_test(rows) else ("train", "val")
     classes = _classes(used, needed=needed, where=product.path)
     index = {label_id: k for k, (label_id, _) in enumerate(classes)}
@@ -66,34 +71,6 @@ def load_data(
         classes=classes,
         ledger=tuple(ledger),
     )
-
-
-def account(
-    rows: Sequence[VideoRow], roles: Sequence[Role], ledgers: Ledgers, *, num_clips: dict[str, int]
-) -> list[LedgerRow]:
-    """The head's ledger. What failed or was filtered upstream stays so here; what was cut short there is partial."""
-    ledger = []
-    for row, role, *above in zip(rows, roles, *ledgers.values(), strict=True):
-        found = dict(zip(ledgers, above, strict=True))
-        ledger.append(_account_one(row, role, found, int(num_clips.get(row.video_id, 0))))
-    return ledger
-
-
-def _account_one(row: VideoRow, role: Role, above: dict[str, LedgerRow], num_clips: int) -> LedgerRow:
-    for status in ("failed", "filtered"):
-        for path, upstream in above.items():
-            if upstream.status == status:
-                message = f"{path}: {upstream.message or upstream.reason}"
-                return LedgerRow(row.video_id, row.uri, status, "upstream", message)
-    if role.reason:
-        return LedgerRow(row.video_id, row.uri, "filtered", role.reason, role.message)
-    if num_clips == 0:
-        return LedgerRow(row.video_id, row.uri, "filtered", "no_clips", "gave no clip to train on")
-    for path, upstream in above.items():
-        if upstream.status == "partial":
-            message = f"{path}: {upstream.message or upstream.reason}"
-            return LedgerRow(row.video_id, row.uri, "partial", "upstream", message, num_clips)
-    return LedgerRow(row.video_id, row.uri, "ok", num_items=num_clips)
 
 
 def _classes(used: Sequence[Role], *, needed: Sequence[Split], where: str) -> tuple[tuple[int, str], ...]:

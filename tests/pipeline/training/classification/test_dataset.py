@@ -7,20 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.training.artifacts import settings_of
-from pipeline.training.dataset import HeadData, load_data
+from pipeline.training.classification.dataset import HeadData, load_data
+from pipeline.training.tasks import settings_of
 from schemas.errors import ReelmillError
 
 
 def load(dataset: Any, **settings: Any) -> HeadData:
     product = dataset.head(**settings)
-    return load_data(
-        product,
-        dataset.whole,
-        dataset.store,
-        settings=settings_of(product.settings),
-        feature_units=dataset.units,
-    )
+    return load_data(dataset.source(product), settings_of(product.settings))  # type: ignore[arg-type]
 
 
 def test_labels_and_splits_follow_the_videos(dataset: Any, make_order_task: Callable[..., Any]) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.batches import Batch, eval_batches, train_batches
-from pipeline.training.dataset import HeadData
+from pipeline.training.classification.batches import Batch, eval_batches, train_batches
+from pipeline.training.classification.dataset import HeadData
 from pipeline.training.sequences import Sequences
+from pipeline.training.task import Share
 
 LENGTHS = np.array([3, 1, 4, 2, 5, 1, 2])
 SPLITS = np.array(["train", "train", "val", "train", "train", "val", "train"])
@@ -24,8 +25,9 @@ def data() -> HeadData:
 
 
 def batches(data: HeadData, *, epoch: int = 0, rank: int = 0, world_size: int = 1, **other: Any) -> list[Batch]:
-    values = {"batch_size": 2, "seed": 0, "num_noise": 4} | other
-    return list(train_batches(data, epoch=epoch, rank=rank, world_size=world_size, **values))
+    values = {"batch_size": 2, "seed": 0, "num_noise": 4, "first_step": 0} | other
+    share = Share(values.pop("seed"), epoch, values.pop("first_step"), rank, world_size)
+    return list(train_batches(data, share, **values))
 
 
 def test_each_training_video_comes_once_an_epoch_whole_and_masked(data: HeadData) -> None:
@@ -59,6 +61,12 @@ def test_the_order_depends_on_seed_and_epoch_only(data: HeadData) -> None:
 def test_noise_differs_between_steps_and_epochs(data: HeadData) -> None:
     rows = [row for epoch in (0, 1) for batch in batches(data, epoch=epoch) for row in batch.noise.tolist()]
     assert len({tuple(row) for row in rows}) == len(rows) == 10
+
+
+def test_an_epoch_goes_on_at_the_batch_where_it_was_left(data: HeadData) -> None:
+    whole, rest = batches(data), batches(data, first_step=1)
+    assert [batch.videos.tolist() for batch in rest] == [batch.videos.tolist() for batch in whole[1:]]
+    assert all(torch.equal(a.noise, b.noise) for a, b in zip(rest, whole[1:], strict=True))
 
 
 @pytest.mark.parametrize("world_size", [2, 3])

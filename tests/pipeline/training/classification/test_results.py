@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from pipeline.training.checkpoint import Epoch
-from pipeline.training.dataset import HeadData
-from pipeline.training.results import curves_csv, evaluated_on, metrics, predictions_csv, split_results
+from pipeline.training.classification.dataset import HeadData
+from pipeline.training.classification.results import evaluated_on, metrics, predictions_csv, split_results
 from pipeline.training.sequences import Sequences
-from schemas.config import LinearHead
+from pipeline.training.task import Trained
+from schemas.heads import LinearHead
 
 CLASSES = ((0, "jump"), (4, "run, fast"), (7, "swim"))
 
@@ -54,15 +55,15 @@ def scores(data: HeadData) -> dict:
 
 def test_metrics_say_what_was_selected_and_evaluated_on(data: HeadData) -> None:
     history = [Epoch(1, 0.1, 1.0, 0.9, 0.0), Epoch(2, 0.1, 0.8, 0.7, 1.0), Epoch(3, 0.1, 0.7, 0.7, 1.0)]
-    settings = LinearHead(kind="linear", features=("c3d",), seed=5)
-    found = metrics(data, settings=settings, histories={"linear": history}, scores={"linear": scores(data)})
+    settings = LinearHead(kind="linear", features=("c3d",))
+    found = metrics(data, {"linear": Trained(settings, history, 2, {}, {}, scores(data))})
     assert found["top1"] == found["models"]["linear"]["splits"]["test"]["top1"] == pytest.approx(1 / 3)
     assert found["chance"] == pytest.approx(1 / 3)
-    assert (found["top_k"], found["seed"], found["selected_on"], found["evaluated_on"]) == (3, 5, "val", "test")
+    assert (found["top_k"], found["evaluated_on"]) == (3, "test")
+    assert found["headline"] == {"top-1": found["top1"], "chance": found["chance"]}
     assert found["num_videos"] == {"train": 4, "val": 1, "test": 3}
     assert found["num_clips"] == {"train": 8, "val": 2, "test": 6}
-    assert found["models"]["linear"]["best_epoch"] == 2  # the first of equals
-    assert found["config"] == settings.model_dump(mode="json")
+    assert (found["models"]["linear"]["best_epoch"], found["models"]["linear"]["best_val_loss"]) == (2, 0.7)
 
 
 def test_without_test_videos_val_is_reported_and_said(data: HeadData) -> None:
@@ -71,7 +72,7 @@ def test_without_test_videos_val_is_reported_and_said(data: HeadData) -> None:
 
 
 def test_predictions_list_every_video_in_manifest_order(data: HeadData) -> None:
-    rows = list(csv.DictReader(io.StringIO(predictions_csv(data, scores(data)))))
+    rows = list(csv.DictReader(io.StringIO(predictions_csv(data, scores(data)).decode())))
     assert [row["video_id"] for row in rows] == [f"v{n}" for n in range(8)]
     assert rows[5] == {
         "video_id": "v5",
@@ -87,8 +88,3 @@ def test_predictions_list_every_video_in_manifest_order(data: HeadData) -> None:
         "score3": "0.100000",
     }
     assert (rows[7]["label"], rows[7]["predicted"]) == ("run, fast", "jump")
-
-
-def test_curves() -> None:
-    lines = curves_csv([Epoch(1, 0.1, 1.0, 1 / 3, 0.5)]).splitlines()
-    assert lines == ["epoch,lr,train_loss,val_loss,val_top1", "1,0.1,1.000000,0.333333,0.500000"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,9 @@ from pipeline.metrics.classification import (
     ranking,
     top_k_accuracy,
 )
-from pipeline.training.checkpoint import Epoch
-from pipeline.training.dataset import HeadData
+from pipeline.training.classification.dataset import HeadData
 from pipeline.training.splits import Split
-from schemas.config import HeadBase
+from pipeline.training.task import Trained, csv_bytes
 
 TOP_K = 5
 
@@ -68,46 +65,35 @@ def majority_rate(data: HeadData, split: Split) -> float:
     return float((data.labels[data.videos_of(split)] == commonest).mean())
 
 
-def metrics(
-    data: HeadData,
-    *,
-    settings: HeadBase,
-    histories: Mapping[str, Sequence[Epoch]],
-    scores: Mapping[str, Scores],
-) -> dict[str, Any]:
-    """What metrics.json holds. `histories` and `scores` have one entry a model, the head itself first."""
+def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
+    """What metrics.json holds of the models, the head itself first."""
     split = evaluated_on(data)
-    models = {
+    models: dict[str, dict[str, Any]] = {
         name: {
-            "epochs": len(histories[name]),
-            **_best(histories[name]),
-            "splits": {part: split_results(data, part, values) for part, values in scores[name].items()},
+            "epochs": len(one.history),
+            "best_epoch": one.best_epoch,
+            "best_val_loss": one.history[one.best_epoch - 1].val_loss,
+            "splits": {part: split_results(data, part, values) for part, values in one.outputs.items()},
         }
-        for name in histories
+        for name, one in trained.items()
     }
     head = models[next(iter(models))]["splits"][split]
     lengths = data.sequences.lengths
     return {
         **{key: head[key] for key in ("top1", "top5", "mean_class_accuracy", "majority")},
+        "headline": {"top-1": head["top1"], "chance": 1 / len(data.classes)},
         "chance": 1 / len(data.classes),
         "top_k": min(TOP_K, len(data.classes)),
-        "selected_on": "val",
         "evaluated_on": split,
         "num_classes": len(data.classes),
+        "num_items": {part: len(data.videos_of(part)) for part in data.present},
         "num_videos": {part: len(data.videos_of(part)) for part in data.present},
         "num_clips": {part: int(lengths[data.videos_of(part)].sum()) for part in data.present},
-        "seed": settings.seed,
-        "config": settings.model_dump(mode="json"),
         "models": models,
     }
 
 
-def _best(history: Sequence[Epoch]) -> dict[str, Any]:
-    best = min(history, key=lambda line: line.val_loss)  # the first of equals, as early stopping takes it
-    return {"best_epoch": best.epoch, "best_val_loss": best.val_loss}
-
-
-def predictions_csv(data: HeadData, scores: Scores) -> str:
+def predictions_csv(data: HeadData, scores: Scores) -> bytes:
     """One line a video, in manifest order: its label, the predicted one, and the best classes with their scores."""
     k = min(TOP_K, len(data.classes))
     columns = [column for rank in range(1, k + 1) for column in (f"top{rank}", f"score{rank}")]
@@ -118,18 +104,4 @@ def predictions_csv(data: HeadData, scores: Scores) -> str:
             best = [cell for c in order[:k] for cell in (data.classes[c][1], f"{row[c]:.6f}")]
             clips = str(data.sequences.lengths[video])
             lines[int(video)] = [data.sequences.video_ids[video], split, clips, name, data.classes[order[0]][1], *best]
-    return _csv(["video_id", "split", "clips", "label", "predicted", *columns], [lines[v] for v in sorted(lines)])
-
-
-def curves_csv(history: Sequence[Epoch]) -> str:
-    """One line an epoch."""
-    rows = [
-        [str(h.epoch), f"{h.lr:.8g}", f"{h.train_loss:.6f}", f"{h.val_loss:.6f}", f"{h.val_top1:.6f}"] for h in history
-    ]
-    return _csv(["epoch", "lr", "train_loss", "val_loss", "val_top1"], rows)
-
-
-def _csv(header: list[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+    return csv_bytes(["video_id", "split", "clips", "label", "predicted", *columns], [lines[v] for v in sorted(lines)])

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.training.dataset import HeadData
-from pipeline.training.seeds import seed_of
+from pipeline.training.classification.dataset import HeadData
+from pipeline.training.shares import shared_batches
+from pipeline.training.task import Share
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,10 @@ class Batch:
     total: int  # videos of this batch on all workers
 
 
-def train_batches(
-    data: HeadData, *, batch_size: int, seed: int, epoch: int, num_noise: int, rank: int, world_size: int
-) -> Iterator[Batch]:
-    """This worker's share of each training batch of an epoch.
-
-    Every worker draws the order and the noise of the whole batch and takes each `world_size`-th row of both, so
-    that together they compute what one worker would.
-    """
-    videos = data.videos_of("train")
-    order = videos[np.random.default_rng(seed_of(seed, "order", epoch)).permutation(len(videos))]
-    for step, start in enumerate(range(0, len(order), batch_size)):
-        whole = order[start : start + batch_size]
-        generator = torch.Generator().manual_seed(seed_of(seed, "noise", epoch, step))
-        noise = torch.rand(len(whole), num_noise, generator=generator)
-        mine = slice(rank, None, world_size)
-        if rank < len(whole):
-            yield _batch(data, whole[mine], noise[mine], weight=1.0, total=len(whole))
-        else:  # fewer videos than workers are left: take part in the exchange of gradients, with weight 0
-            yield _batch(data, whole[:1], noise[:1], weight=0.0, total=len(whole))
+def train_batches(data: HeadData, share: Share, *, batch_size: int, num_noise: int) -> Iterator[Batch]:
+    """This worker's share of each training batch of an epoch."""
+    for part in shared_batches(data.videos_of("train"), share, batch_size=batch_size, num_noise=num_noise):
+        yield _batch(data, part.items, part.noise, weight=part.weight, total=part.total)
 
 
 def eval_batches(data: HeadData, videos: NDArray[np.int64], *, batch_size: int) -> Iterator[Batch]:

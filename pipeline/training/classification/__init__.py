@@ -1,0 +1,1 @@
+"""Classes of whole videos, from the features of their clips."""
