@@ -34,7 +34,7 @@ def roi_align(
         scaled = boxes.to(maps.dtype) * spatial_scale - 0.5  # (R, 4) cell j is read in full at j
         along_x = _weights(scaled[:, 0], scaled[:, 2], width, size=size, sampling_ratio=sampling_ratio)  # (R, P, W)
         along_y = _weights(scaled[:, 1], scaled[:, 3], height, size=size, sampling_ratio=sampling_ratio)  # (R, P, H)
-    pieces = []
+    pieces = [maps[:0, :, :1, :1].expand(-1, -1, size, size)]  # no boxes: nothing, but with a (zero) gradient
     order = torch.argsort(image, stable=True)
     for n, rows in enumerate(order.split(torch.bincount(image, minlength=num_maps).tolist())):
         if len(rows):
@@ -43,8 +43,6 @@ def roi_align(
             read_y = read_y.reshape(len(rows), size * channels, width)  # (R', P C, W)
             both = read_y @ along_x[rows].transpose(1, 2)  # (R', P C, P)
             pieces.append(both.reshape(len(rows), size, channels, size).transpose(1, 2))  # (R', C, P, P)
-    if not pieces:
-        return maps.new_zeros(0, channels, size, size)
     return torch.cat(pieces)[torch.argsort(order)]
 
 

@@ -52,5 +52,9 @@ def test_float32_and_no_boxes() -> None:
     out = roi_align(maps, rois[:, 1:], rois[:, 0].long(), size=7)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, golden["out"].float(), rtol=0, atol=1e-4)
+    maps.requires_grad_()
     none = roi_align(maps, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), size=7)
     assert none.shape == (0, 2, 7, 7)
+    none.sum().backward()  # workers average gradients: those without boxes have some too
+    assert maps.grad is not None
+    assert not maps.grad.any()
