@@ -15,9 +15,10 @@ The rules, in the order in which they act:
    mean.
 
 Ties. In a frame, the code's order among equal scores is that of a binary heap, and which of them the 50 take depends
-on the order of the rows: done here alike. Among all frames of a class the order of equal scores is that of numpy's
-`argsort`, which is not stable: the same call is made here, so the number is what the code gives beside it; with many
-equal scores both depend on numpy's version and on the processor.
+on the order of the rows: done here alike. Among all frames of a class it is that of numpy's default sort, which keeps
+no order among equals. The code as published runs with numpy up to 1.23 only, whose sort is `introsort` (see
+`pipeline.metrics.temporal`): that is the default, and the same on any machine. `installed` is what a patched copy of
+the code gives beside this one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.boxes import Floats, Ints, iou_rows, pairs_of_same_key
+from pipeline.metrics.temporal import Ties, falling_order
 from schemas.annotation import BoxTable
 
 Bools = NDArray[np.bool_]
@@ -79,6 +81,7 @@ def frame_map(
     excluded: Collection[Frame] | None = None,
     max_per_frame: int = 50,
     iou: float = 0.5,
+    ties: Ties = "introsort",
 ) -> AvaResult:
     """The frame-mAP of predictions; classes of both tables are joined by name, frames by video name and second (to
     1e-6 s). The truth's labels stand in the order of the class ids.
@@ -107,15 +110,15 @@ def frame_map(
     for index, label in enumerate(chosen):
         if num_truth[index]:
             of_class = predicted.label == label
-            ap[index] = average_precision(predicted.score[of_class], is_hit[of_class], int(num_truth[index]))
+            order = falling_order(predicted.score[of_class], ties)
+            ap[index] = average_precision(is_hit[of_class][order], int(num_truth[index]))
     return AvaResult(tuple(truth.labels[label] for label in chosen), ap, num_truth, num_predictions, counts)
 
 
-def average_precision(score: Floats, is_hit: Bools, num_truth: int) -> float:
-    """The area under the envelope of precision of scored predictions (N,), of which `is_hit` (N,) found a truth."""
-    order = np.argsort(score)[::-1]  # the code's own call: see Ties above
-    found = np.cumsum(is_hit[order].astype(np.int64))
-    precision = found / np.arange(1, len(order) + 1)
+def average_precision(is_hit: Bools, num_truth: int) -> float:
+    """The area under precision's envelope; is_hit: (N,) of the predictions, best first."""
+    found = np.cumsum(is_hit.astype(np.int64))
+    precision = found / np.arange(1, len(is_hit) + 1)
     recall = np.concatenate([[0.0], found / num_truth, [1.0]])
     envelope = np.maximum.accumulate(np.concatenate([precision, [0.0]])[::-1])[::-1]
     steps = np.flatnonzero(recall[1:] != recall[:-1])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics.ava import AvaResult, frame_map
+from pipeline.metrics.temporal import Ties
 from schemas.annotation import BoxTable
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "golden/metrics/ava.json").read_text())
@@ -18,19 +19,19 @@ EVALUATED = (0, 2, 3, 6, 11)  # make_ava.py's IDS
 LEFT, RIGHT = (0.0, 0.0, 0.4, 0.8), (0.5, 0.0, 0.9, 0.8)
 
 
-def evaluate(case: dict[str, Any]) -> dict[str, Any]:
+def evaluate(case: dict[str, Any], *, ties: Ties = "introsort") -> dict[str, Any]:
     """The numbers of a case as make_ava.py writes them."""
-    result = result_of(case)
+    result = result_of(case, ties)
     ap = {name: none_if_nan(value) for name, value in zip(result.labels, result.average_precision, strict=True)}
     return {"ap": ap, "map": none_if_nan(result.mean_ap)}
 
 
-def result_of(case: dict[str, Any]) -> AvaResult:
+def result_of(case: dict[str, Any], ties: Ties = "introsort") -> AvaResult:
     frames = [(row[0], float(row[1])) for row in rows_of(case["truth"]) if len(row) == 2]
     listed = None if case["excluded"] is None else rows_of(case["excluded"])
     excluded = None if listed is None else [(name, float(second)) for name, second in listed]
     tables = (table(case["truth"], scored=False), table(case["predictions"], scored=True))
-    return frame_map(*tables, classes=EVALUATED, empty_frames=frames, excluded=excluded)
+    return frame_map(*tables, classes=EVALUATED, empty_frames=frames, excluded=excluded, ties=ties)
 
 
 def table(text: str, *, scored: bool) -> BoxTable:
@@ -125,6 +126,13 @@ def test_of_equal_scores_at_the_limit_the_largest_class_id_stays() -> None:
     guesses = boxes(("a", 902, *LEFT, 1, 0.5), ("a", 902, *LEFT, 3, 0.5), ("a", 902, *RIGHT, 4, 0.9))
     # the third row pushes one of the first two out of a limit of two: the smaller entry
     assert frame_map(truth, guesses, max_per_frame=2).average_precision[[0, 2]].tolist() == [0, 1]
+
+
+def test_among_equal_scores_the_last_frame_comes_first() -> None:
+    truth = boxes(("a", 902, *LEFT, 1), ("a", 903, *RIGHT, 1), scored=False)
+    guesses = boxes(("a", 902, *LEFT, 1, 0.5), ("a", 903, *LEFT, 1, 0.5))
+    assert frame_map(truth, guesses, ties="last").mean_ap == 1 / 2 / 2
+    assert frame_map(truth, guesses, ties="introsort").mean_ap == 1 / 2 / 2
 
 
 def test_threshold() -> None:
