@@ -7,7 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py"))
-LEAVES = ("video", "flow", "backbones", "heads", "metrics", "annotations", "sources", "synth")  # the domain: no stage, no runner
+# the domain: no stage, no runner
+LEAVES = ("video", "flow", "backbones", "heads", "metrics", "annotations", "sources", "synth")
 
 
 def imported(path: Path, *, top_level_only: bool = False) -> set[str]:
