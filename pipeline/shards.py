@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import BufferedReader, BytesIO
 from types import TracebackType
 from typing import Any, BinaryIO, cast
@@ -68,6 +69,45 @@ def read_shard(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, dict[str, 
         buffered.detach()  # or it closes a file that is not its own
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a sample is in its shard: bytes [start, stop), headers and all."""
+
+    start: int
+    stop: int
+
+
+def sample_spans(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, Span]]:
+    """(key, where it is) of each sample of a shard, in order, for `read_sample`. Raises as `read_shard` does."""
+    key: str | None = None
+    start = stop = 0
+    buffered = BufferedReader(cast(Any, file), READ_BYTES)
+    try:
+        for name, span in _member_spans(buffered):
+            this_key, _ = _split(name)
+            if this_key != key:
+                if key is not None:
+                    yield key, Span(start, stop)
+                key, start = this_key, span.start
+            stop = span.stop
+        if key is not None:
+            yield key, Span(start, stop)
+    finally:
+        buffered.detach()
+
+
+def read_sample(file: pa.NativeFile | BinaryIO, span: Span) -> dict[str, bytes]:
+    """{extension: bytes} of one sample, read alone. Raises tarfile.ReadError where it is not there any more."""
+    file.seek(span.start)
+    data = file.read(span.stop - span.start)
+    if len(data) != span.stop - span.start:
+        raise tarfile.ReadError("unexpected end of data")
+    samples = list(read_shard(BytesIO(bytes(data) + bytes(BLOCK))))
+    if len(samples) != 1:
+        raise tarfile.ReadError(f"{len(samples)} samples where one was")
+    return samples[0][1]
+
+
 def _split(name: str) -> tuple[str, str]:
     """(key, extension) of a member's name, as webdataset has them; `tar -c .` puts "./" before all names."""
     folder, slash, base = name.removeprefix("./").rpartition("/")
@@ -87,18 +127,45 @@ REGULAR, PAX, GNU_LONG_NAME = (b"0", b"\0"), b"x", b"L"
 
 def _members(file: BufferedReader) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each regular file."""
-    beside: dict[str, str] = {}  # what a header of its own says of the next member
-    while any(header := _exactly(file, BLOCK)):
-        size, kind = _size(header, beside), header[156:157]
+    for name, _, size in _headers(file):
         content = _exactly(file, size)
         _exactly(file, -size % BLOCK)
+        yield name, content
+
+
+def _member_spans(file: BufferedReader) -> Iterator[tuple[str, Span]]:
+    """(name, where it is) of each regular file, its headers included; contents are passed over."""
+    for name, start, size in _headers(file):
+        whole = size + -size % BLOCK
+        _pass_over(file, whole)
+        yield name, Span(start, file.tell())
+
+
+def _headers(file: BufferedReader) -> Iterator[tuple[str, int, int]]:
+    """(name, where its headers start, size) of each regular file. Whoever asks reads the content before the next."""
+    beside: dict[str, str] = {}  # what a header of its own says of the next member
+    start = file.tell()
+    while any(header := _exactly(file, BLOCK)):
+        size, kind = _size(header, beside), header[156:157]
         if kind in REGULAR:
-            yield beside.get("path") or _short_name(header), content
+            yield beside.get("path") or _short_name(header), start, size
+            beside, start = {}, file.tell()
+            continue
+        content = _exactly(file, size)
+        _exactly(file, -size % BLOCK)
         beside = {}
         if kind == PAX:
             beside = _pax_records(content)
         elif kind == GNU_LONG_NAME:
             beside = {"path": _text(content)}
+        else:
+            start = file.tell()
+
+
+def _pass_over(file: BufferedReader, size: int) -> None:
+    if size:  # the last byte is read: a seek beyond the end would go unseen
+        file.seek(size - 1, 1)
+        _exactly(file, 1)
 
 
 def _exactly(file: BufferedReader, size: int) -> bytes:

@@ -26,48 +26,57 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a manifest row is to a head: its split and class, or the reason why the head leaves it out."""
+    """What a manifest row is to a head: its split and its one class, or the reason why the head leaves it out."""
 
     video_id: str
     split: Split | None = None
-    label_id: int = -1
+    label_id: int = -1  # of a row with exactly one label
     label: str = ""
     reason: str = ""  # no_label, multi_label or no_split; "" for a row that the head uses
     message: str = ""
 
 
-def assign(rows: Sequence[VideoRow], *, holdout: Holdout, where: str) -> list[Role]:
+Labelled = Literal["one", "some", "any"]  # how many labels a row must have: exactly one, one or more, none or more
+
+
+def assign(rows: Sequence[VideoRow], *, holdout: Holdout, where: str, labelled: Labelled = "one") -> list[Role]:
     """The role of each manifest row, in order. `where` names the head in errors.
 
-    Raises ReelmillError where no row has exactly one label, or where labelled rows have a split but none is train.
+    Raises ReelmillError where no row is labelled as the head needs, or where those rows have a split but none is train.
     """
-    single = [row for row in rows if len(row.label_ids) == 1]
-    if not single:
-        raise ReelmillError(_no_single_labels(rows, where))
-    given = {row.split for row in single}
+    fit = [row for row in rows if _fits(row, labelled)]
+    if not fit:
+        raise ReelmillError(_no_labels(rows, where))
+    given = {row.split for row in fit}
     if given - {None} and "train" not in given:
         have = " and ".join(sorted(split for split in given if split))
         raise ReelmillError(f"{where}: the manifest has labelled {have} videos but none of split train; index them too")
-    return [_role(row, given=given, holdout=holdout) for row in rows]
+    return [_role(row, given=given, holdout=holdout, labelled=labelled) for row in rows]
 
 
-def expects_test(rows: Sequence[VideoRow]) -> bool:
+def expects_test(rows: Sequence[VideoRow], *, labelled: Labelled = "one") -> bool:
     """Whether there ought to be test videos: all sources have some, but those that come with train and val alone."""
-    given = {row.split for row in rows if len(row.label_ids) == 1}
+    given = {row.split for row in rows if _fits(row, labelled)}
     return "test" in given or "val" not in given
 
 
-def _role(row: VideoRow, *, given: set[str | None], holdout: Holdout) -> Role:
-    if not row.label_ids:
+def _fits(row: VideoRow, labelled: Labelled) -> bool:
+    return labelled == "any" or len(row.label_ids) == 1 or (labelled == "some" and len(row.label_ids) > 0)
+
+
+def _role(row: VideoRow, *, given: set[str | None], holdout: Holdout, labelled: Labelled) -> Role:
+    if not row.label_ids and labelled != "any":
         return Role(row.video_id, reason="no_label", message="has no label")
-    if len(row.label_ids) > 1:
+    if len(row.label_ids) > 1 and labelled == "one":
         message = f"has {len(row.label_ids)} labels; this head takes one class a video"
         return Role(row.video_id, reason="multi_label", message=message)
     if row.split is None and given != {None}:
         return Role(row.video_id, reason="no_split", message="has no split, though other videos of the source have one")
-    label_id = row.label_ids[0]
-    label = row.labels[0] if row.labels else str(label_id)
-    return Role(row.video_id, split=_split(row, given=given, holdout=holdout), label_id=label_id, label=label)
+    split = _split(row, given=given, holdout=holdout)
+    if len(row.label_ids) != 1:
+        return Role(row.video_id, split=split)
+    label = row.labels[0] if row.labels else str(row.label_ids[0])
+    return Role(row.video_id, split=split, label_id=row.label_ids[0], label=label)
 
 
 def _split(row: VideoRow, *, given: set[str | None], holdout: Holdout) -> Split:
@@ -81,7 +90,7 @@ def _split(row: VideoRow, *, given: set[str | None], holdout: Holdout) -> Split:
     return "train"
 
 
-def _no_single_labels(rows: Sequence[VideoRow], where: str) -> str:
+def _no_labels(rows: Sequence[VideoRow], where: str) -> str:
     multi = sum(len(row.label_ids) > 1 for row in rows)
     if multi:
         return (

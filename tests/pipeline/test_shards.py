@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipeline.shards import ShardWriter, read_shard
+from pipeline.shards import Span, ShardWriter, read_sample, read_shard, sample_spans
 
 
 def shard(samples: dict[str, dict[str, bytes]]) -> bytes:
@@ -152,3 +152,24 @@ def test_the_file_stays_open() -> None:
     next(samples)
     samples.close()  # type: ignore[attr-defined]
     assert not file.closed
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_sample_can_be_read_alone(tar_format: int) -> None:
+    names = [f"{LONG}.json", "a.000.jpg", "a.json", f"{LONG}x.cls", "été.npy"]
+    for data in (tar_of(names, tar_format), shard(SAMPLES)):
+        file = io.BytesIO(data)
+        spans = list(sample_spans(file))
+        assert [(key, read_sample(file, span)) for key, span in spans] == list(read_shard(io.BytesIO(data)))
+        assert not file.closed
+
+
+def test_a_sample_of_a_shard_that_changed_is_a_tar_error() -> None:
+    data = shard(SAMPLES)
+    spans = [span for _, span in sample_spans(io.BytesIO(data))]
+    for changed, span in ((data[:-30_000], spans[2]), (bytes(len(data)), spans[0]), (data, Span(0, spans[1].stop))):
+        with pytest.raises(tarfile.TarError):
+            read_sample(io.BytesIO(changed), span)
+    for length in range(0, spans[-1].stop, 997):
+        with pytest.raises(tarfile.TarError):
+            list(sample_spans(io.BytesIO(data[:length])))

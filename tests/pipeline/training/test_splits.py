@@ -110,3 +110,18 @@ def test_errors_are_one_sentence(videos: list[VideoRow], message: str) -> None:
     with pytest.raises(ReelmillError) as error:
         assign(videos, holdout=HOLDOUT, where="heads/a")
     assert str(error.value) == message
+
+
+def test_heads_of_many_labels_take_rows_that_others_leave_out() -> None:
+    videos = [row("a"), row("b", label_ids=(0, 1)), row("c", label_ids=())]
+    reasons = {
+        labelled: [role.reason for role in assign(videos, holdout=HOLDOUT, where="heads/a", labelled=labelled)]
+        for labelled in ("one", "some", "any")
+    }
+    assert reasons == {
+        "one": ["", "multi_label", "no_label"],
+        "some": ["", "", "no_label"],
+        "any": ["", "", ""],
+    }
+    two = assign(videos, holdout=HOLDOUT, where="heads/a", labelled="any")[1]
+    assert (two.label_id, two.label, two.split is None) == (-1, "", False)
