@@ -36,12 +36,16 @@ from schemas.video_row import VideoRow
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """Annotations as they can be trained on. report: what was dropped, and why. excluded: AVA's frames that the dataset
-    leaves out; `truth` has no box on them. actions: AVA's action list, which a csv of predictions needs."""
+    """Annotations as they can be trained on. report: what was dropped, and why.
+
+    Of AVA: frames: those annotated, with a box or without; excluded: those that the dataset leaves out, on which `truth`
+    has no box; actions: the action list, which a csv of predictions needs.
+    """
 
     truth: SegmentTable | BoxTable | TubeSet
     report: Report
-    excluded: ava.Exclusions = field(default=frozenset())
+    frames: ava.Frames = field(default=frozenset())
+    excluded: ava.Frames = field(default=frozenset())
     actions: ava.ActionList | None = None
 
 
@@ -64,7 +68,8 @@ def _open_ava(settings: AVAAnnotations, report: Report) -> Opened:
     actions = ava.read_actions(settings.labels)
     excluded = ava.read_exclusions(settings.exclude, report=report)
     boxes = ava.read_labels(settings.csv, actions=actions, excluded=excluded, report=report)
-    return Opened(tidy_boxes(boxes, report), report, excluded, actions)
+    frames = ava.read_frames(settings.csv) - excluded
+    return Opened(tidy_boxes(boxes, report), report, frames, excluded, actions)
 
 
 def _segments(

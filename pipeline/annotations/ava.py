@@ -3,14 +3,14 @@
 labels       video,second,x1,y1,x2,y2,action[,person]       shares of the frame's width and height, actions from 1
 predictions  video,second,x1,y1,x2,y2,action,score          without a score: 1, as in the official script
 proposals    video,second,x1,y1,x2,y2[,score]               or with an action or nothing before the score, as SlowFast
-exclusions   video,second
+exclusions   video,second                                   so are, in the others, lines of frames without a box
 action list  item { name: "dance" id: 3 }, or label { name: "dance" label_id: 3 label_type: … }
 
 | what is wrong | what is done |
 |---|---|
 | not UTF-8, too few or too many columns, a second or an id that is no number | the line is dropped |
 | a box that is not four finite numbers; a score that is no finite number | the line is dropped |
-| a line without a box | it says that the frame was looked at, and is no problem |
+| a line without a box (video,second or empty columns) | the frame was looked at: see `read_frames`; no problem |
 | an action that the action list does not have | dropped and counted, as in the official script (60 of 80 actions) |
 | a box on an excluded frame | dropped and counted |
 | an action list that can't be read, or with an id or a name twice | refused |
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,7 @@ from pipeline.textlist import check_utf8, read_bytes, read_lines
 from schemas.annotation import BoxTable
 from schemas.errors import UsageError
 
-Exclusions = frozenset[tuple[str, float]]  # (video, second)
+Frames = frozenset[tuple[str, float]]  # (video, second)
 Box = tuple[float, float, float, float]
 
 _BLOCK = re.compile(r"\s*(?:item|label)\s*\{([^{}]*)\}", re.S)
@@ -82,7 +83,7 @@ def _action(path: str, body: str) -> tuple[str, int]:
     return re.sub(r"\\(.)", r"\1", name[1:-1]), int(number)
 
 
-def read_exclusions(paths: Sequence[str], *, report: Report | None = None) -> Exclusions:
+def read_exclusions(paths: Sequence[str], *, report: Report | None = None) -> Frames:
     """The frames that a dataset leaves out, (video, second)."""
     report = report or Report()
     excluded = set()
@@ -97,11 +98,23 @@ def read_exclusions(paths: Sequence[str], *, report: Report | None = None) -> Ex
     return frozenset(excluded)
 
 
+def read_frames(paths: Sequence[str]) -> Frames:
+    """The frames that a csv of labels has looked at: of all its lines, whatever their action, with a box or without. In
+    the official score a detection on any other frame is passed over."""
+    frames = set()
+    for path in paths:
+        for _, cells in _lines(path, Report()):
+            if len(cells) in (2, 7, 8) and cells[0]:
+                with suppress(ValueError):  # `read_labels` reports it
+                    frames.add((cells[0], finite(cells[1], "second")))
+    return frozenset(frames)
+
+
 def read_labels(
     paths: Sequence[str],
     *,
     actions: ActionList | None = None,
-    excluded: Exclusions = frozenset(),
+    excluded: Frames = frozenset(),
     report: Report | None = None,
 ) -> BoxTable:
     """The labelled boxes of one csv or several, in their order.
@@ -134,7 +147,7 @@ def read_predictions(
     *,
     actions: ActionList,
     truth: BoxTable | None = None,
-    excluded: Exclusions = frozenset(),
+    excluded: Frames = frozenset(),
     report: Report | None = None,
 ) -> BoxTable:
     """The detections of a csv, in its order, with scores. Labels are those of the action list, by name; the first
@@ -185,7 +198,7 @@ def refuse_pickle(path: str) -> None:
         )
 
 
-def drop_excluded(table: BoxTable, excluded: Exclusions) -> BoxTable:
+def drop_excluded(table: BoxTable, excluded: Frames) -> BoxTable:
     """The boxes that are on no excluded frame."""
     frames = [(table.videos[video], second) for video, second in zip(table.video, table.second.tolist(), strict=True)]
     return table.select(np.array([frame not in excluded for frame in frames], bool))
@@ -217,12 +230,12 @@ def _second_text(second: float) -> str:
 
 
 def _boxes(
-    path: str, widths: tuple[int, ...], report: Report, excluded: Exclusions
+    path: str, widths: tuple[int, ...], report: Report, excluded: Frames
 ) -> Iterator[tuple[int, float, Box, list[str]]]:
     """(line, second, box, cells) of each line that has a box."""
     for line, cells in _lines(path, report):
         try:
-            if len(cells) not in widths or not cells[0]:
+            if len(cells) not in (2, *widths) or not cells[0]:
                 raise ValueError(f"want {' or '.join(str(width) for width in widths)} columns, got {len(cells)}")
             second = finite(cells[1], "second")
         except ValueError as error:

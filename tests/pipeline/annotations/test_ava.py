@@ -10,6 +10,7 @@ from pipeline.annotations.ava import (
     drop_excluded,
     read_actions,
     read_exclusions,
+    read_frames,
     read_labels,
     read_predictions,
     read_proposals,
@@ -105,9 +106,17 @@ def test_a_bad_line_is_dropped_and_named(write, line) -> None:
 
 def test_headers_and_lines_without_a_box_are_no_problem(write) -> None:
     report = Report()
-    text = f"video_id,second,x1,y1,x2,y2,action,person\nv,1,,,,,,\nv,2,{BOX},3,0\n"
-    assert len(read_labels([write("a.csv", text)], actions=ACTIONS, report=report)) == 1
+    text = f"video_id,second,x1,y1,x2,y2,action,person\nv,1,,,,,,\nv,2,{BOX},3,0\nv,3\nv,4,{BOX},3,0\n"
+    path = write("a.csv", text)
+    assert len(read_labels([path], actions=ACTIONS, report=report)) == 2
     assert not report.counts
+    assert read_frames([path]) == {("v", 1), ("v", 2), ("v", 3), ("v", 4)}
+
+
+def test_a_frame_whose_actions_are_not_evaluated_is_annotated_all_the_same(write) -> None:
+    path = write("a.csv", f"v,1,{BOX},4,0\nv,x,{BOX},4,0\n,2\n")
+    assert len(read_labels([path], actions=ACTIONS)) == 0
+    assert read_frames([path]) == {("v", 1)}
 
 
 def test_excluded_frames(write) -> None:

@@ -68,7 +68,7 @@ def test_labels_and_what_comes_with_them(sections) -> None:
     assert (thumos.labels, len(thumos.ambiguous())) == (("Diving",), 1)
     assert open_annotations(sections["charades"]).truth.labels == ("Sit", "Eat")
     ava = open_annotations(sections["ava"])
-    assert (ava.excluded, ava.actions.ids) == ({("v", 903)}, (3,))
+    assert (ava.frames, ava.excluded, ava.actions.ids) == ({("v", 902)}, {("v", 903)}, (3,))
 
 
 def test_the_manifests_own_segments() -> None:
