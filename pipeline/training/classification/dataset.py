@@ -21,10 +21,11 @@ from schemas.manifest import VideoRow
 
 
 @dataclass(frozen=True)
-class HeadData:
+class LabelledVideos:
     """All videos that a head uses, in manifest order. Class k is classes[k]; labels index into it."""
 
-    sequences: Sequences
+    video_ids: tuple[str, ...]
+    lengths: NDArray[np.int64]  # (videos,) clips of each
     labels: NDArray[np.int64]  # (videos,)
     splits: NDArray[np.str_]  # (videos,) "train", "val" or "test"
     classes: tuple[tuple[int, str], ...]  # (label_id, name), by label_id
@@ -42,7 +43,14 @@ class HeadData:
     @property
     def train_clips(self) -> NDArray[np.bool_]:
         """(clips,) True for the clips of training videos."""
-        return np.repeat(self.splits == "train", self.sequences.lengths)
+        return np.repeat(self.splits == "train", self.lengths)
+
+
+@dataclass(frozen=True)
+class HeadData(LabelledVideos):
+    """The same with the features of their clips."""
+
+    sequences: Sequences
 
 
 def load_data(source: Source, settings: SequenceSettings) -> HeadData:
@@ -62,9 +70,11 @@ def load_data(source: Source, settings: SequenceSettings) -> HeadData:
         nothing=LeftOut("no_clips", "gave no clip to train on"),
     )
     needed: tuple[Split, ...] = ("train", "val", "test") if expects_test(rows) else ("train", "val")
-    classes = _classes(used, needed=needed, where=product.path)
+    classes = classes_of(used, needed=needed, where=product.path)
     index = {label_id: k for k, (label_id, _) in enumerate(classes)}
     return HeadData(
+        video_ids=sequences.video_ids,
+        lengths=sequences.lengths,
         sequences=sequences,
         labels=np.array([index[role.label_id] for role in used], dtype=np.int64),
         splits=np.array([role.split for role in used], dtype=str),
@@ -73,8 +83,11 @@ def load_data(source: Source, settings: SequenceSettings) -> HeadData:
     )
 
 
-def _classes(used: Sequence[Role], *, needed: Sequence[Split], where: str) -> tuple[tuple[int, str], ...]:
-    """The classes of the usable videos; each must have something to learn from."""
+def classes_of(used: Sequence[Role], *, needed: Sequence[Split], where: str) -> tuple[tuple[int, str], ...]:
+    """(label_id, name) of the classes of the usable videos; each must have something to learn from.
+
+    Raises ReelmillError where there are fewer than two, or one without a training video, or a needed split is empty.
+    """
     counts: dict[str, Counter[int]] = {split: Counter() for split in SPLITS}
     names: dict[int, str] = {}
     for role in used:

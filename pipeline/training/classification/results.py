@@ -16,7 +16,7 @@ from pipeline.metrics.classification import (
     ranking,
     top_k_accuracy,
 )
-from pipeline.training.classification.dataset import HeadData
+from pipeline.training.classification.dataset import LabelledVideos
 from pipeline.training.splits import Split
 from pipeline.training.task import Trained, csv_bytes
 
@@ -25,12 +25,12 @@ TOP_K = 5
 Scores = Mapping[Split, NDArray[np.float32]]  # probabilities (videos of the split, K), in manifest order
 
 
-def evaluated_on(data: HeadData) -> Split:
+def evaluated_on(data: LabelledVideos) -> Split:
     """The split whose numbers are the head's: test, or val where the source has no test videos."""
     return "test" if "test" in data.present else "val"
 
 
-def split_results(data: HeadData, split: Split, scores: NDArray[np.float32]) -> dict[str, Any]:
+def split_results(data: LabelledVideos, split: Split, scores: NDArray[np.float32]) -> dict[str, Any]:
     """The numbers of one model on one split. `top5` is top-k where there are fewer than five classes."""
     labels = data.labels[data.videos_of(split)]
     confusion = confusion_of(data, split, scores)
@@ -54,18 +54,18 @@ def split_results(data: HeadData, split: Split, scores: NDArray[np.float32]) -> 
     }
 
 
-def confusion_of(data: HeadData, split: Split, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+def confusion_of(data: LabelledVideos, split: Split, scores: NDArray[np.float32]) -> NDArray[np.int64]:
     """The confusion matrix (K, K) of one model on one split: row = label, column = prediction."""
     return confusion_matrix(data.labels[data.videos_of(split)], ranking(scores)[:, 0], len(data.classes))
 
 
-def majority_rate(data: HeadData, split: Split) -> float:
+def majority_rate(data: LabelledVideos, split: Split) -> float:
     """The accuracy of always answering the class that most training videos have."""
     commonest = np.bincount(data.labels[data.videos_of("train")]).argmax()
     return float((data.labels[data.videos_of(split)] == commonest).mean())
 
 
-def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
+def metrics(data: LabelledVideos, trained: Mapping[str, Trained]) -> dict[str, Any]:
     """What metrics.json holds of the models, the head itself first."""
     split = evaluated_on(data)
     models: dict[str, dict[str, Any]] = {
@@ -78,7 +78,6 @@ def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
         for name, one in trained.items()
     }
     head = models[next(iter(models))]["splits"][split]
-    lengths = data.sequences.lengths
     return {
         **{key: head[key] for key in ("top1", "top5", "mean_class_accuracy", "majority")},
         "headline": {"top-1": head["top1"], "chance": 1 / len(data.classes)},
@@ -88,12 +87,12 @@ def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
         "num_classes": len(data.classes),
         "num_items": {part: len(data.videos_of(part)) for part in data.present},
         "num_videos": {part: len(data.videos_of(part)) for part in data.present},
-        "num_clips": {part: int(lengths[data.videos_of(part)].sum()) for part in data.present},
+        "num_clips": {part: int(data.lengths[data.videos_of(part)].sum()) for part in data.present},
         "models": models,
     }
 
 
-def predictions_csv(data: HeadData, scores: Scores) -> bytes:
+def predictions_csv(data: LabelledVideos, scores: Scores) -> bytes:
     """One line a video, in manifest order: its label, the predicted one, and the best classes with their scores."""
     k = min(TOP_K, len(data.classes))
     columns = [column for rank in range(1, k + 1) for column in (f"top{rank}", f"score{rank}")]
@@ -102,6 +101,6 @@ def predictions_csv(data: HeadData, scores: Scores) -> bytes:
         for video, order, row in zip(data.videos_of(split), ranking(values), values, strict=True):
             name = data.classes[data.labels[video]][1]
             best = [cell for c in order[:k] for cell in (data.classes[c][1], f"{row[c]:.6f}")]
-            clips = str(data.sequences.lengths[video])
-            lines[int(video)] = [data.sequences.video_ids[video], split, clips, name, data.classes[order[0]][1], *best]
+            clips = str(data.lengths[video])
+            lines[int(video)] = [data.video_ids[video], split, clips, name, data.classes[order[0]][1], *best]
     return csv_bytes(["video_id", "split", "clips", "label", "predicted", *columns], [lines[v] for v in sorted(lines)])

@@ -21,7 +21,8 @@ def data() -> HeadData:
     matrix = np.random.default_rng(0).normal(size=(offsets[-1], 3)).astype(np.float32)
     ids = tuple(f"v{n}" for n in range(len(LENGTHS)))
     labels = np.array([0, 1, 0, 1, 0, 1, 0])
-    return HeadData(Sequences(ids, matrix, offsets, (3,)), labels, SPLITS, ((0, "a"), (1, "b")), ())
+    sequences = Sequences(ids, matrix, offsets, (3,))
+    return HeadData(ids, LENGTHS, labels, SPLITS, ((0, "a"), (1, "b")), (), sequences)
 
 
 def batches(data: HeadData, *, epoch: int = 0, rank: int = 0, world_size: int = 1, **other: Any) -> list[Batch]:

@@ -7,31 +7,29 @@ import numpy as np
 import pytest
 
 from pipeline.training.checkpoint import Epoch
-from pipeline.training.classification.dataset import HeadData
+from pipeline.training.classification.dataset import LabelledVideos
 from pipeline.training.classification.results import evaluated_on, metrics, predictions_csv, split_results
-from pipeline.training.sequences import Sequences
 from pipeline.training.task import Trained
 from schemas.heads import LinearHead
 
 CLASSES = ((0, "jump"), (4, "run, fast"), (7, "swim"))
 
 
-def make(splits: list[str]) -> HeadData:
+def make(splits: list[str]) -> LabelledVideos:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 1])
     ids = tuple(f"v{n}" for n in range(8))
-    sequences = Sequences(ids, np.zeros((16, 2), np.float32), np.arange(0, 17, 2), (2,))
-    return HeadData(sequences, labels, np.array(splits), CLASSES, ())
+    return LabelledVideos(ids, np.full(8, 2), labels, np.array(splits), CLASSES, ())
 
 
 @pytest.fixture
-def data() -> HeadData:
+def data() -> LabelledVideos:
     return make(["train"] * 4 + ["val"] + ["test"] * 3)
 
 
 TEST_SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.4, 0.4, 0.2]], dtype=np.float32)  # labels 1, 2, 1
 
 
-def test_split_results_by_hand(data: HeadData) -> None:
+def test_split_results_by_hand(data: LabelledVideos) -> None:
     result = split_results(data, "test", TEST_SCORES)
     per_class = result.pop("per_class")
     assert result == {
@@ -48,12 +46,12 @@ def test_split_results_by_hand(data: HeadData) -> None:
     ]
 
 
-def scores(data: HeadData) -> dict:
+def scores(data: LabelledVideos) -> dict:
     even = np.full((4, 3), 1 / 3, dtype=np.float32)
     return {"train": even, "val": even[:1], "test": TEST_SCORES}
 
 
-def test_metrics_say_what_was_selected_and_evaluated_on(data: HeadData) -> None:
+def test_metrics_say_what_was_selected_and_evaluated_on(data: LabelledVideos) -> None:
     history = [Epoch(1, 0.1, 1.0, 0.9, 0.0), Epoch(2, 0.1, 0.8, 0.7, 1.0), Epoch(3, 0.1, 0.7, 0.7, 1.0)]
     settings = LinearHead(kind="linear", features=("c3d",))
     found = metrics(data, {"linear": Trained(settings, history, 2, {}, {}, scores(data))})
@@ -66,12 +64,12 @@ def test_metrics_say_what_was_selected_and_evaluated_on(data: HeadData) -> None:
     assert (found["models"]["linear"]["best_epoch"], found["models"]["linear"]["best_val_loss"]) == (2, 0.7)
 
 
-def test_without_test_videos_val_is_reported_and_said(data: HeadData) -> None:
+def test_without_test_videos_val_is_reported_and_said(data: LabelledVideos) -> None:
     assert evaluated_on(data) == "test"
     assert evaluated_on(make(["train"] * 4 + ["val"] * 4)) == "val"
 
 
-def test_predictions_list_every_video_in_manifest_order(data: HeadData) -> None:
+def test_predictions_list_every_video_in_manifest_order(data: LabelledVideos) -> None:
     rows = list(csv.DictReader(io.StringIO(predictions_csv(data, scores(data)).decode())))
     assert [row["video_id"] for row in rows] == [f"v{n}" for n in range(8)]
     assert rows[5] == {
