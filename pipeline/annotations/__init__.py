@@ -38,8 +38,8 @@ from schemas.video_row import VideoRow
 class Opened:
     """Annotations as they can be trained on. report: what was dropped, and why.
 
-    Of AVA: frames: those annotated, with a box or without; excluded: those that the dataset leaves out, on which `truth`
-    has no box; actions: the action list, which a csv of predictions needs.
+    Of AVA: frames: those annotated, with a box or without; excluded: those that the dataset leaves out, on which
+    `truth` has no box; actions: the action list, which a csv of predictions needs.
     """
 
     truth: SegmentTable | BoxTable | TubeSet
