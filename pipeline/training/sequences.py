@@ -19,6 +19,8 @@ from schemas.receipt import Receipt
 
 VIEW = "center"  # the one view of a clip that heads are trained on
 
+NO_WINDOWS = np.zeros((0, 3))
+
 Ledgers = dict[str, list[LedgerRow]]  # product path -> one row per manifest row
 
 
@@ -30,6 +32,7 @@ class Sequences:
     matrix: NDArray[np.float32]  # (all clips, D)
     offsets: NDArray[np.int64]  # (videos + 1,)
     blocks: tuple[int, ...]  # D of each feature product, in the order of the config; their sum is D
+    windows: NDArray[np.float64]  # (all clips, 3) start_s, center_s, end_s on the source's clock
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -42,7 +45,7 @@ class _Part:
     """The wanted rows of one unit of one product, ordered by (video, start_s)."""
 
     videos: NDArray[np.int64]  # (rows,) place of the video in the unit
-    windows: NDArray[np.float64]  # (rows, 2) start_s, center_s
+    windows: NDArray[np.float64]  # (rows, 3) start_s, center_s, end_s
     embedding: NDArray[np.float32]  # (rows, d); d is 0 where the unit gave no file
 
     def only(self, videos: NDArray[np.int64]) -> _Part:
@@ -61,6 +64,7 @@ def read_sequences(
     wanted = frozenset(wanted)
     ledgers: Ledgers = {path: [] for path in upstream}
     blocks: dict[str, list[NDArray[np.float32]]] = {path: [] for path in upstream}
+    windows: list[NDArray[np.float64]] = []
     video_ids: list[str] = []
     lengths: list[int] = []
     for unit in units:
@@ -74,11 +78,13 @@ def read_sequences(
         found, counts = np.unique(videos, return_counts=True)
         video_ids += [rows[index].video_id for index in found]
         lengths += counts.tolist()
+        windows.append(next(iter(parts.values())).only(videos).windows)
         for path, part in parts.items():
             if len(videos):
                 blocks[path].append(part.only(videos).embedding)
     matrix, dims = _side_by_side(blocks)
-    return Sequences(tuple(video_ids), matrix, np.cumsum([0, *lengths], dtype=np.int64), dims), ledgers
+    offsets = np.cumsum([0, *lengths], dtype=np.int64)
+    return Sequences(tuple(video_ids), matrix, offsets, dims, np.concatenate([NO_WINDOWS, *windows])), ledgers
 
 
 def _read_part(store: Store, path: str, receipt: Receipt, rows: Sequence[LedgerRow], wanted: frozenset[str]) -> _Part:
@@ -88,7 +94,7 @@ def _read_part(store: Store, path: str, receipt: Receipt, rows: Sequence[LedgerR
         )
     names = [entry.path for entry in receipt.files if entry.path.startswith("part-")]
     if not names:  # no video of this unit gave a clip
-        return _Part(np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 0), np.float32))
+        return _Part(np.zeros(0, np.int64), NO_WINDOWS, np.zeros((0, 0), np.float32))
     name = f"{path}/{names[0]}"
     with store.open(name) as file:
         table = pq.read_table(file)
@@ -96,7 +102,7 @@ def _read_part(store: Store, path: str, receipt: Receipt, rows: Sequence[LedgerR
     of_row = np.array([places.get(video_id, -1) for video_id in table["video_id"].to_pylist()], dtype=np.int64)
     if set(table["view"].unique().to_pylist()) - {VIEW}:
         raise ReelmillError(f"{store.uri}/{name}: holds several views of a clip; heads are trained on {VIEW!r} alone")
-    windows = np.stack([table["start_s"].to_numpy(), table["center_s"].to_numpy()], axis=1)
+    windows = np.stack([table[name].to_numpy() for name in ("start_s", "center_s", "end_s")], axis=1)
     clip_ids = np.array(table["clip_id"].to_pylist(), dtype=str)
     order = np.lexsort((clip_ids, windows[:, 0], of_row))
     order = order[of_row[order] >= 0]
@@ -121,7 +127,7 @@ def _shared_videos(parts: Mapping[str, _Part], rows: Sequence[LedgerRow]) -> NDA
     (first, base), *others = ((path, part.only(places)) for path, part in parts.items())
     for path, part in others:
         same_counts = np.array_equal(base.videos, part.videos)
-        if same_counts and np.array_equal(base.windows, part.windows):
+        if same_counts and np.array_equal(base.windows[:, :2], part.windows[:, :2]):
             continue
         video_id = rows[_first_difference(base, part)].video_id
         raise ReelmillError(
@@ -134,7 +140,7 @@ def _shared_videos(parts: Mapping[str, _Part], rows: Sequence[LedgerRow]) -> NDA
 def _first_difference(a: _Part, b: _Part) -> int:
     """The place of the first video whose windows differ."""
     for place in np.unique(a.videos):
-        if not np.array_equal(a.windows[a.videos == place], b.windows[b.videos == place]):
+        if not np.array_equal(a.windows[a.videos == place, :2], b.windows[b.videos == place, :2]):
             return int(place)
     raise AssertionError("the parts are equal")
 

@@ -37,6 +37,8 @@ def test_only_wanted_videos_are_held(dataset: Any, make_order_task: Callable[...
     sequences, ledgers = read(dataset, ["video-0011", "video-0003"])
     assert sequences.video_ids == ("video-0003", "video-0011")
     np.testing.assert_array_equal(sequences.matrix, np.concatenate([videos[3].clips, videos[11].clips]))
+    starts = np.concatenate([3.2 * np.arange(len(videos[n].clips)) for n in (3, 11)])
+    np.testing.assert_array_equal(sequences.windows, np.stack([starts, starts + 1.6, starts + 3.2], axis=1))
     assert len(ledgers["features/c3d"]) == 20
 
 
@@ -103,6 +105,7 @@ def test_units_without_a_clip(dataset: Any, make_order_task: Callable[..., Any])
     nothing, _ = read(dataset, [])
     assert nothing.video_ids == ()
     assert nothing.offsets.tolist() == [0]
+    assert nothing.windows.shape == (0, 3)
 
 
 def _rows(dataset: Any, videos: Any, **columns: Any) -> None:

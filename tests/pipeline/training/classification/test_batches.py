@@ -21,7 +21,7 @@ def data() -> HeadData:
     matrix = np.random.default_rng(0).normal(size=(offsets[-1], 3)).astype(np.float32)
     ids = tuple(f"v{n}" for n in range(len(LENGTHS)))
     labels = np.array([0, 1, 0, 1, 0, 1, 0])
-    sequences = Sequences(ids, matrix, offsets, (3,))
+    sequences = Sequences(ids, matrix, offsets, (3,), np.zeros((len(matrix), 3)))
     return HeadData(ids, LENGTHS, labels, SPLITS, ((0, "a"), (1, "b")), (), sequences)
 
 
