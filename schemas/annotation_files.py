@@ -50,10 +50,11 @@ class AVAAnnotations(Section):
 
 
 class TubesAnnotations(Section):
-    """Tubes: a json of one video or of many, or a folder of them, as `reelmill synth` writes it."""
+    """Tubes: a json of one video or of many or a folder of them, as `reelmill synth` writes it; or UCF101-24's own."""
 
     kind: Literal["tubes"]
     path: str
+    format: Literal["json", "ucf101_24"] = "json"  # ucf101_24: a folder of <Class>/v_<Class>_g01_c01.xgtf
 
 
 Annotations = Annotated[

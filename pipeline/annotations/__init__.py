@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow.fs as pafs
 
-from pipeline.annotations import activitynet, ava, dense_labels, thumos14, tube_json
+from pipeline.annotations import activitynet, ava, dense_labels, thumos14, tube_json, ucf101_24
 from pipeline.annotations.columns import SegmentColumns, merge_segments
 from pipeline.annotations.join import Joined, join_videos
 from pipeline.annotations.report import Report
@@ -59,7 +59,8 @@ def open_annotations(settings: Annotations, *, rows: Sequence[VideoRow] = (), la
     if isinstance(settings, AVAAnnotations):
         return _open_ava(settings, report)
     if isinstance(settings, TubesAnnotations):
-        return Opened(tidy_tubes(tube_json.read_truth(settings.path, report=report), report), report)
+        read = ucf101_24.read_truth if settings.format == "ucf101_24" else tube_json.read_truth
+        return Opened(tidy_tubes(read(settings.path, report=report), report), report)
     table = _segments(settings, rows, labels, report)
     return Opened(tidy_segments(table, report), report)
 
@@ -114,6 +115,8 @@ def files_of(settings: Annotations) -> list[str]:
             return [settings.json_path]
         case AVAAnnotations():
             return [*settings.csv, settings.labels, *settings.exclude]
+        case TubesAnnotations(format="ucf101_24"):
+            return ucf101_24.files_of(settings.path)
         case TubesAnnotations():
             return tube_json.files_of(settings.path)
         case _:

@@ -31,6 +31,9 @@ def sections(write, tmp_path) -> dict[str, Annotations]:
     write("exclude.csv", "v,903\n")
     tube = {"label": "run", "start_frame": 0, "end_frame": 2, "boxes_xywh": [[0, 0, 2, 2], [0, 0, 0, 0]]}
     write("tubes/v.json", json.dumps({"video": "v.mp4", "num_frames": 9, "tubes": [tube]}))
+    bbox = '<attribute name="Location"><bbox framespan="1:3" x="0" y="0" width="2" height="2"/></attribute>'
+    person = f'<object name="PERSON" framespan="1:3">{bbox}</object>'
+    write("xgtf/Diving/v_Diving_g01_c01.xgtf", f"<viper><data><sourcefile>{person}</sourcefile></data></viper>")
     root = str(tmp_path)
     ava = {"csv": f"{root}/ava.csv", "labels": f"{root}/list.pbtxt", "exclude": [f"{root}/exclude.csv"]}
     charades = {"path": f"{root}/charades.csv", "classes": f"{root}/classes.txt"}
@@ -41,6 +44,7 @@ def sections(write, tmp_path) -> dict[str, Annotations]:
         "charades": section(kind="dense_labels", dataset="charades", **charades),
         "ava": section(kind="ava", **ava),
         "tubes": section(kind="tubes", path=f"{root}/tubes"),
+        "ucf101_24": section(kind="tubes", path=f"{root}/xgtf", format="ucf101_24"),
     }
 
 
@@ -51,6 +55,7 @@ OPENED: dict[str, tuple[type, int, dict[str, int]]] = {
     "charades": (SegmentTable, 1, {"inverted_segment": 1}),
     "ava": (BoxTable, 1, {"excluded_frame": 1, "box_clipped": 1}),
     "tubes": (TubeSet, 1, {"bad_tube": 1}),
+    "ucf101_24": (TubeSet, 1, {}),
 }
 
 
@@ -111,8 +116,7 @@ def test_the_hash_is_that_of_a_copy_elsewhere(sections, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", OPENED)
 def test_a_missing_file_is_named(sections, name, tmp_path) -> None:
-    first = Path(files_of(sections[name])[0])
-    target = first.parent if first.parent != tmp_path else first
+    target = tmp_path / Path(files_of(sections[name])[0]).relative_to(tmp_path).parts[0]
     target.rename(target.with_name("gone"))
     for use in (open_annotations, annotations_sha256):
         with pytest.raises(UsageError, match=f"{target.name}: can't "):
