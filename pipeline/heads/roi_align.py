@@ -36,9 +36,10 @@ def roi_align(
         along_y = _weights(scaled[:, 1], scaled[:, 3], height, size=size, sampling_ratio=sampling_ratio)  # (R, P, H)
     pieces = [maps[:0, :, :1, :1].expand(-1, -1, size, size)]  # no boxes: nothing, but with a (zero) gradient
     order = torch.argsort(image, stable=True)
-    for n, rows in enumerate(order.split(torch.bincount(image, minlength=num_maps).tolist())):
+    counts = torch.bincount(image, minlength=num_maps).tolist()
+    for one, rows in zip(maps.unbind(), order.split(counts), strict=True):
         if len(rows):
-            columns = maps[n].transpose(0, 1).reshape(height, channels * width)  # (H, C W)
+            columns = one.transpose(0, 1).reshape(height, channels * width)  # (H, C W)
             read_y = along_y[rows].reshape(-1, height) @ columns  # (R' P, C W)
             read_y = read_y.reshape(len(rows), size * channels, width)  # (R', P C, W)
             both = read_y @ along_x[rows].transpose(1, 2)  # (R', P C, P)
