@@ -33,6 +33,8 @@ from pipeline.textlist import check_utf8, parse_split, read_bytes
 from schemas.annotation import AMBIGUOUS, SegmentTable
 from schemas.errors import UsageError
 
+_PROPOSAL = "proposal"  # the label of what needs none
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -202,6 +204,19 @@ def read_predictions(
     return columns.table()
 
 
+def read_proposals(path: str, *, report: Report | None = None) -> SegmentTable:
+    """The segments of a json of predictions without their classes, which proposals need not have: one label, "proposal".
+
+    Raises UsageError where it is not such a json.
+    """
+    report = report or Report()
+    results = _results(path, report)
+    columns = SegmentColumns(list(results), [_PROPOSAL], scored=True)
+    for name, start_s, end_s, label, score in _detections(results, report, labelled=False):
+        columns.add(name, start_s, end_s, label, score)
+    return columns.table()
+
+
 def _results(path: str, report: Report) -> dict[str, Any]:
     repeated: list[str] = []
     root = load_json(path, repeated)
@@ -214,14 +229,16 @@ def _results(path: str, report: Report) -> dict[str, Any]:
     return results
 
 
-def _detections(results: Mapping[str, Any], report: Report) -> Iterator[tuple[str, float, float, str, float]]:
+def _detections(
+    results: Mapping[str, Any], report: Report, *, labelled: bool = True
+) -> Iterator[tuple[str, float, float, str, float]]:
     for name, detections in results.items():
         if not isinstance(detections, list):
             report.add("malformed_row", name, "its detections are not a list")
             continue
         for detection in detections:
             try:
-                label = _label(detection)
+                label = _label(detection) if labelled or not isinstance(detection, dict) else _PROPOSAL
             except ValueError as error:
                 report.add("malformed_row", name, str(error))
                 continue
