@@ -205,7 +205,7 @@ def read_predictions(
 
 
 def read_proposals(path: str, *, report: Report | None = None) -> SegmentTable:
-    """The segments of a json of predictions without their classes, which proposals need not have: one label, "proposal".
+    """The segments of a json of predictions without their classes, which proposals need not have: one label.
 
     Raises UsageError where it is not such a json.
     """

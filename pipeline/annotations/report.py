@@ -50,12 +50,6 @@ class Report:
             where = f"{value[:_MAX_VALUE]} line {line}" if line else value[:_MAX_VALUE]
             named.append(f"{where}: {detail}".encode("utf-8", "backslashreplace").decode())
 
-    def merge(self, other: Report) -> None:
-        """Add the problems of another report."""
-        self.counts.update(other.counts)
-        for kind, first in other._first.items():
-            self._first[kind] = (self._first.get(kind, []) + first)[:NUM_NAMED]
-
     @property
     def num_dropped(self) -> int:
         """How many rows, segments, boxes or tubes were dropped."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pipeline.annotations import activitynet
@@ -109,20 +110,20 @@ def _table(path: str, rows: list[_Row], subset: str | None, *, labels: tuple[str
 def _class_file(path: str, stem: str, report: Report) -> list[_Row]:
     suffix = next((suffix for suffix in _SUBSETS if stem.endswith(suffix)), "")
     label, subset = stem.removesuffix(suffix), _SUBSETS.get(suffix)
-    within, rows = Report(), []
-    for line, cells in _cells(path, within):
+    rows: list[_Row] = []
+    problems = []
+    for line, text in read_lines(path):
         try:
-            if len(cells) != 3:
-                raise ValueError(f"want video start end, got {' '.join(cells)[:80]!r}")
-            start_s, end_s = finite(cells[1], "start"), finite(cells[2], "end")
+            if cells := _split(text, ("video", "start", "end")):
+                start_s, end_s = finite(cells[1], "start"), finite(cells[2], "end")
+                rows.append((cells[0], start_s, end_s, label, subset or _subset_of(cells[0]), math.nan))
         except ValueError as error:
-            within.add("malformed_row", path, str(error), line=line)
-            continue
-        rows.append((cells[0], start_s, end_s, label, subset or _subset_of(cells[0]), math.nan))
-    if within.counts and not rows:
+            problems.append((line, str(error)))
+    if problems and not rows:
         report.add("unreadable_file", path, "no line of it is a segment, so it is no class")
     else:
-        report.merge(within)
+        for line, detail in problems:
+            report.add("malformed_row", path, detail, line=line)
     return rows
 
 
@@ -175,17 +176,19 @@ def read_predictions(
     labels = truth.labels if truth is not None else CLASSES
     names = {str(number): name for name, number in CLASS_NUMBERS.items()}
     rows = []
-    for line, cells in _cells(path, report):
+    for line, text in read_lines(path):
         try:
-            if len(cells) != 5:
-                raise ValueError(f"want video start end class score, got {' '.join(cells)[:80]!r}")
+            cells = _split(text, ("video", "start", "end", "class", "score"))
+            if not cells:
+                continue
             start_s, end_s, score = (finite(cells[i], what) for i, what in ((1, "start"), (2, "end"), (4, "score")))
         except ValueError as error:
             report.add("malformed_row", path, str(error), line=line)
             continue
         label = names.get(cells[3], cells[3])
         if label in labels:
-            rows.append((cells[0], start_s, end_s, label, score))
+            # the kit takes the name of the file, too
+            rows.append((cells[0].removesuffix(".mp4"), start_s, end_s, label, score))
         elif unknown == "refuse":
             raise UsageError(f"{path} line {line}: the class {cells[3]} is none that the truth knows")
         else:
@@ -212,13 +215,19 @@ def write_predictions(table: SegmentTable) -> bytes:
     return "".join(lines).encode()
 
 
-def _cells(path: str, report: Report) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of each line that says something."""
-    for line, text in read_lines(path):
-        if cells := text.split():
-            try:
-                check_utf8(text)
-            except ValueError as error:
-                report.add("malformed_row", path, str(error), line=line)
-                continue
-            yield line, cells
+def _split(text: str, names: tuple[str, ...]) -> list[str]:
+    """The cells of a line, none of an empty one. Raises ValueError where they are not as many as `names`."""
+    cells = text.split()
+    check_utf8(text)
+    if cells and len(cells) != len(names):
+        raise ValueError(f"want {' '.join(names)}, got {' '.join(cells)[:80]!r}")
+    return cells
+
+
+def trained_on_validation(table: SegmentTable) -> SegmentTable:
+    """The same with its validation videos as training, where it has no others to train on: THUMOS14's own training
+    videos are UCF101's trimmed clips, so detectors are trained on validation and tested on test."""
+    subset = table.subset or ()
+    if {"training", "train"} & set(subset):
+        return table
+    return replace(table, subset=tuple("training" if name == "validation" else name for name in subset))

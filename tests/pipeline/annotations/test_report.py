@@ -15,15 +15,6 @@ def test_thousands_of_problems_are_few_lines() -> None:
     assert report.as_json()["segment_clipped"] == {"count": 1, "first": ["v: ends late"]}
 
 
-def test_reports_are_merged() -> None:
-    one, other = Report(), Report()
-    one.add("bad_box", "v", "one")
-    for detail in ("two", "three", "four"):
-        other.add("bad_box", "v", detail)
-    one.merge(other)
-    assert one.as_json() == {"bad_box": {"count": 4, "first": ["v: one", "v: two", "v: three"]}}
-
-
 def test_what_is_shown_is_short_and_utf8() -> None:
     report = Report()
     report.add("bad_box", "x" * 500 + "\udcff", "e\udcff")

@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.report import Report
-from pipeline.annotations.thumos14 import CLASS_NUMBERS, CLASSES, read_predictions, read_truth, write_predictions
+from pipeline.annotations.thumos14 import (
+    CLASS_NUMBERS,
+    CLASSES,
+    read_predictions,
+    read_truth,
+    trained_on_validation,
+    write_predictions,
+)
 from schemas.annotation import AMBIGUOUS, SegmentTable
 from schemas.errors import UsageError
 
@@ -57,6 +64,12 @@ def test_a_bad_line_is_dropped(write, tmp_path, line) -> None:
     assert table.subset == (None, None)
     assert report.counts == {"malformed_row": 1}
     assert "Diving.txt line 2: " in report.lines()[0]
+
+
+def test_detectors_are_trained_on_the_validation_videos(folder, real) -> None:
+    assert trained_on_validation(read_truth(folder)).subset == ("test", "test", "training")
+    published = read_truth(real("thumos14/thumos14_anno_action.json"))
+    assert trained_on_validation(published).subset == published.subset
 
 
 def test_nothing_to_read_is_refused(write, tmp_path) -> None:
