@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -41,14 +42,14 @@ SMOOTH_L1_BETA = 0.1  # a tenth of the length: where the loss turns from a squar
 class Tower(nn.Module):
     """Scores the anchors of one length. Its receptive field is about `extent` steps, centred: p + 2 (d1 + d2).
 
-    p is the odd number nearest to extent/6; d1 and d2 are extent/6 and extent/3, rounded. For extents of few steps
-    a dilation may be 0: a convolution of one tap.
+    d1 and d2 are extent/6 and extent/3, rounded, and p is d1 or, lest it be lopsided, the next odd number: so wide a
+    max-pool closes the gaps between the taps. For few steps a dilation may be 0: a convolution of one tap.
     """
 
     def __init__(self, channels: int, extent: float) -> None:
         super().__init__()
-        self.pool = 2 * int(extent / 12) + 1
         self.dilations = round(extent / 6), round(extent / 3)
+        self.pool = self.dilations[0] // 2 * 2 + 1
         self.convs = nn.ModuleList([_relu_layer((3 if d else 1) * channels, channels) for d in self.dilations])
         self.score = _small_layer(channels, 3)  # something happens; shift of the centre, log of the length
 
@@ -80,7 +81,7 @@ class Stream(nn.Module):
         """Scores and regressions (T, A, 3) of all anchors."""
         return torch.stack([tower(features) for tower in self.towers], dim=1)
 
-    def sort(self, features: Tensor, span: Tensor, keep: Tensor) -> Tensor:
+    def judge(self, features: Tensor, span: Tensor, keep: Tensor) -> Tensor:
         """Class scores and regressions (P, K + 1 + 2) of segments (P, 2)."""
         pooled = soi_pool(features, span, bins=BINS, extent=EXTENT).flatten(1)  # (P, B C)
         hidden = F.relu(self.pooled(pooled)) * keep  # (P, C)
@@ -138,16 +139,20 @@ class TALNet(TemporalHead):
     def _video(self, x: Tensor, noise: Tensor | None) -> VideoOutput:
         """The same for x (T, D) without padding."""
         keep = self._keep(noise, x)  # (2, S, C)
-        parts = zip(self.streams, x.split(self.blocks, dim=1), keep[0], strict=True)
+        streams = self._streams()
+        parts = zip(streams, x.split(self.blocks, dim=1), keep[0], strict=True)
         features = tuple(stream.features(part, keep_s) for stream, part, keep_s in parts)
-        scores = _mean([stream.propose(h) for stream, h in zip(self.streams, features, strict=True)])  # (T, A, 3)
+        scores = _mean([stream.propose(h) for stream, h in zip(streams, features, strict=True)])  # (T, A, 3)
         scores = scores.flatten(0, 1).float()  # (T A, 3)
         anchors = anchor_spans(self.lengths, len(x)).flatten(0, 1)  # (T A, 2)
         with torch.no_grad():
             moved = regress(anchors, scores[:, 1:])
             proposals = moved[choose(moved, scores[:, 0], num=self.num_proposals)]  # (P, 2)
-        sorted_ = self._sort(features, tuple(keep[1]), proposals)
-        return VideoOutput(features, tuple(keep[1]), anchors, scores, proposals, sorted_)
+        judged = self._judge(features, tuple(keep[1]), proposals)
+        return VideoOutput(features, tuple(keep[1]), anchors, scores, proposals, judged)
+
+    def _streams(self) -> list[Stream]:
+        return cast("list[Stream]", self.streams)
 
     def _keep(self, noise: Tensor | None, x: Tensor) -> Tensor:
         """Factors (2, S, C): a channel is dropped at all steps and proposals of a video, in either place."""
@@ -156,16 +161,16 @@ class TALNet(TemporalHead):
             return torch.ones(shape, dtype=x.dtype, device=x.device)
         return keep_factors(noise.reshape(shape), self.dropout).to(x.dtype)
 
-    def _sort(self, features: Sequence[Tensor], keep: Sequence[Tensor], span: Tensor) -> Tensor:
+    def _judge(self, features: Sequence[Tensor], keep: Sequence[Tensor], span: Tensor) -> Tensor:
         """Class scores and regressions (P, K + 1 + 2) of segments (P, 2), over all streams."""
-        parts = zip(self.streams, features, keep, strict=True)
-        return _mean([stream.sort(h, span, keep_s) for stream, h, keep_s in parts]).float()
+        parts = zip(self._streams(), features, keep, strict=True)
+        return _mean([stream.judge(h, span, keep_s) for stream, h, keep_s in parts]).float()
 
     def loss(self, output: list[VideoOutput], targets: Sequence[StepSegments], mask: Tensor) -> Tensor:
         """The loss of each video (N,): of the scores and the regressions of both stages.
 
         Where the paper draws as many positives as negatives (anchors), or three negatives a positive (proposals), all
-        are taken here, positives and negatives weighted so: what the draws give on average. True segments are sorted
+        are taken here, positives and negatives weighted so: what the draws give on average. True segments are judged
         along with the proposals, so that the second stage has positives before the first finds any.
         """
         return torch.stack([self._video_loss(*pair) for pair in zip(output, targets, strict=True)])
@@ -178,7 +183,7 @@ class TALNet(TemporalHead):
         loss = loss + _regression_loss(deltas, video.anchors, truth.span, matched)
 
         span = torch.cat([video.proposals, truth.span])
-        scores = torch.cat([video.proposal_scores, self._sort(video.features, video.keep, truth.span)])
+        scores = torch.cat([video.proposal_scores, self._judge(video.features, video.keep, truth.span)])
         matched = match(span, truth.span, positive=PROPOSAL_POSITIVE, negative=PROPOSAL_POSITIVE, keep_best=False)
         classes = torch.full_like(matched, self.num_classes)
         classes[matched >= 0] = truth.label[matched[matched >= 0]]
