@@ -169,8 +169,9 @@ def read_predictions(
 ) -> SegmentTable:
     """The detections of a text file, in its order, with scores.
 
-    With `truth`, its labels are the labels and its videos the first videos, so that indices mean the same in both.
-    Without, the labels are CLASSES. Raises UsageError for another class, unless `unknown="drop"`.
+    With `truth`, its labels are the labels and its videos the first videos, so that indices mean the same in both; a
+    video may then have `.mp4` behind its name, as the kit allows. Without, the labels are CLASSES. Raises UsageError
+    for another class, unless `unknown="drop"`.
     """
     report = report or Report()
     labels = truth.labels if truth is not None else CLASSES
@@ -187,16 +188,17 @@ def read_predictions(
             continue
         label = names.get(cells[3], cells[3])
         if label in labels:
-            # the kit takes the name of the file, too
-            rows.append((cells[0].removesuffix(".mp4"), start_s, end_s, label, score))
+            rows.append((cells[0], start_s, end_s, label, score))
         elif unknown == "refuse":
             raise UsageError(f"{path} line {line}: the class {cells[3]} is none that the truth knows")
         else:
             report.add("unknown_class", path, f"the class {cells[3]} is none that the truth knows", line=line)
-    videos = continue_names(truth.videos if truth is not None else (), (row[0] for row in rows))
+    known = dict.fromkeys(truth.videos if truth is not None else ())
+    as_known = {f"{name}.mp4": name for name in known if f"{name}.mp4" not in known}
+    videos = continue_names(known, (as_known.get(row[0], row[0]) for row in rows))
     columns = SegmentColumns(videos, labels, scored=True)
-    for row in rows:
-        columns.add(*row)
+    for name, start_s, end_s, label, score in rows:
+        columns.add(as_known.get(name, name), start_s, end_s, label, score)
     return columns.table()
 
 

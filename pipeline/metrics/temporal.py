@@ -84,15 +84,6 @@ class Classes:
     video: NDArray[np.int64]
 
 
-def of_subset(table: SegmentTable, subset: str) -> SegmentTable:
-    """The segments of the videos of one subset. Raises ValueError where the table knows no such subset."""
-    known = sorted({name for name in table.subset or () if name is not None})
-    if table.subset is None or subset not in known:
-        raise ValueError(f"no video is of subset {subset!r}: there is {', '.join(known) if known else 'none named'}")
-    chosen = np.array([name == subset for name in table.subset])
-    return table.select(chosen[table.video])
-
-
 def without_videos(table: SegmentTable, blocked: Collection[str]) -> SegmentTable:
     """The segments of all but the blocked videos (ActivityNet's list of videos that are gone)."""
     kept = np.array([name not in blocked for name in table.videos], bool)

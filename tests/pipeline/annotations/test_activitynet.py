@@ -8,7 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.annotations.activitynet import order_by_score, read_predictions, read_truth, write_predictions
+from pipeline.annotations.activitynet import (
+    order_by_score,
+    read_predictions,
+    read_proposals,
+    read_truth,
+    write_predictions,
+)
 from pipeline.annotations.report import Report
 from schemas.annotation import AMBIGUOUS, SegmentTable
 from schemas.errors import UsageError
@@ -129,6 +135,14 @@ def test_bad_detections_are_dropped(write) -> None:
     path = write("p.json", json.dumps({"results": {"a": bad, "b": None}}))
     assert spans(read_predictions(path, report=report)) == [("a", 0, 1, "run")]
     assert report.counts == {"malformed_row": 3, "bad_score": 2, "bad_segment": 1}
+
+
+def test_proposals_need_no_class(write) -> None:
+    found = [{"score": 0.5, "segment": [1, 2]}, detection("run", 0.25), {"segment": [1, 2]}, 3]
+    report = Report()
+    table = read_proposals(write("p.json", json.dumps({"results": {"a": found, "b": []}})), report=report)
+    assert (table.videos, len(table.labels), table.score.tolist()) == (("a", "b"), 1, [0.5, 0.25])
+    assert report.counts == {"bad_score": 1, "malformed_row": 1}
 
 
 def test_what_cannot_be_written() -> None:

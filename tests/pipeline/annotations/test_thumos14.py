@@ -137,6 +137,12 @@ def test_predictions(write, folder) -> None:
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 
+def test_a_known_video_may_be_named_as_its_file(write, folder) -> None:
+    path = write("found.txt", "video_test_0000006.mp4 1 2 Diving 0.5\nother.mp4 1 2 Diving 0.5\n")
+    table = read_predictions(path, truth=read_truth(folder, subset="test"))
+    assert [table.videos[video] for video in table.video] == ["video_test_0000006", "other.mp4"]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(found=st.lists(st.tuples(st.integers(0, 2), NUMBER, NUMBER, st.integers(0, 20), NUMBER), max_size=6))
 def test_written_detections_are_read_back(tmp_path, found) -> None:

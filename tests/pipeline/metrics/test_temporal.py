@@ -16,7 +16,6 @@ from pipeline.metrics.temporal import (
     detection_ap,
     falling_order,
     interpolated_ap,
-    of_subset,
     temporal_iou,
     without_videos,
 )
@@ -208,14 +207,8 @@ def test_refusals(table_of):
         detection_ap(table_of([[0, AMBIGUOUS, 0, 4]]), found)
 
 
-def test_subset_and_blocked_videos(table_of):
-    rows = [[0, 0, 0, 4], [1, 0, 0, 4], [2, 0, 0, 4]]
-    truth = replace(table_of(rows, videos=("a", "b", "c")), subset=("training", "validation", None))
-    assert of_subset(truth, "validation").video.tolist() == [1]
-    with pytest.raises(ValueError, match=r"'testing': there is training, validation"):
-        of_subset(truth, "testing")
-    with pytest.raises(ValueError, match="none named"):
-        of_subset(table_of(rows), "validation")
+def test_blocked_videos(table_of):
+    truth = table_of([[0, 0, 0, 4], [1, 0, 0, 4], [2, 0, 0, 4]], videos=("a", "b", "c"))
     assert without_videos(truth, {"a", "elsewhere"}).video.tolist() == [1, 2]
 
 
