@@ -97,6 +97,7 @@ class VideoOutput:
     anchors: Tensor  # (T A, 2) steps
     anchor_scores: Tensor  # (T A, 3) something happens (logit); regression
     proposals: Tensor  # (P, 2) steps, without gradient
+    objectness: Tensor  # (P,) that something happens in them, in [0, 1], without gradient
     proposal_scores: Tensor  # (P, K + 1 + 2) classes and background (logits); regression
 
 
@@ -147,9 +148,10 @@ class TALNet(TemporalHead):
         anchors = anchor_spans(self.lengths, len(x)).flatten(0, 1)  # (T A, 2)
         with torch.no_grad():
             moved = regress(anchors, scores[:, 1:])
-            proposals = moved[choose(moved, scores[:, 0], num=self.num_proposals)]  # (P, 2)
+            chosen = choose(moved, scores[:, 0], num=self.num_proposals)  # (P,)
+            proposals, objectness = moved[chosen], scores[chosen, 0].sigmoid()  # (P, 2), (P,)
         judged = self._judge(features, tuple(keep[1]), proposals)
-        return VideoOutput(features, tuple(keep[1]), anchors, scores, proposals, judged)
+        return VideoOutput(features, tuple(keep[1]), anchors, scores, proposals, objectness, judged)
 
     def _streams(self) -> list[Stream]:
         return cast("list[Stream]", self.streams)
@@ -192,11 +194,15 @@ class TALNet(TemporalHead):
         return loss + _regression_loss(scores[:, -2:], span, truth.span, matched)
 
     def decode(self, output: list[VideoOutput], mask: Tensor) -> list[StepDetections]:
-        """Each proposal is a detection of each class, scored by the softmax over classes and background."""
+        """Each proposal is a detection of each class. Its score is the product of what the two stages say: that
+        something happens there, and what it is. (The paper takes the second factor alone, which says little of how
+        well a proposal fits: all from tIoU 0.5 on are equally right to it.)
+        """
         return [self._detections(video) for video in output]
 
     def _detections(self, video: VideoOutput) -> StepDetections:
-        scores = F.softmax(video.proposal_scores[:, :-2], dim=1)[:, :-1].flatten()  # (P K,)
+        classes = F.softmax(video.proposal_scores[:, :-2], dim=1)[:, :-1]  # (P, K)
+        scores = (classes * video.objectness[:, None]).flatten()  # (P K,)
         span = regress(video.proposals, video.proposal_scores[:, -2:])  # (P, 2)
         best, index = scores.sort(descending=True, stable=True)
         of_proposal, label = index // self.num_classes, index % self.num_classes
