@@ -28,6 +28,15 @@ from schemas.manifest import VideoRow
 MOST_NAMED = 5  # missing videos in an error
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """An annotated video without features."""
+
+    name: str  # video_id, or the annotations' name where the manifest lacks it
+    split: Split | None  # None: unknown
+    message: str
+
+
 @dataclass(frozen=True)
 class AnnotatedVideos:
     """The truth, and which of the manifest's rows have a part in it."""
@@ -37,16 +46,7 @@ class AnnotatedVideos:
     rows: tuple[VideoRow, ...]  # annotated, in manifest order; with the split that they have here, None where none
     video: NDArray[np.int64]  # (rows,) into truth.videos
     left_out: Mapping[str, LeftOut]  # video_id -> why, for the other rows of the manifest
-    absent: tuple[tuple[str, Split | None], ...]  # annotated videos that the manifest lacks, and their splits
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """An annotated video without features."""
-
-    name: str  # video_id, or the annotations' name where the manifest lacks it
-    split: Split | None
-    message: str
+    absent: tuple[Missing, ...]  # annotated videos that the manifest lacks
 
 
 def join_annotations(
@@ -77,24 +77,29 @@ def join_annotations(
         rows=tuple(replace(row, split=splits[video]) for row, video in used),
         video=np.array([video for _, video in used], dtype=np.int64),
         left_out=_left_out(rows, joined, splits, public),
-        absent=tuple((name, split_of[name]) for name in joined.annotation_without_video if split_of[name] in public),
+        absent=tuple(
+            Missing(name, split_of[name], "not in the manifest")
+            for name in joined.annotation_without_video
+            if split_of[name] in public
+        ),
     )
 
 
-def find_missing(annotated: AnnotatedVideos, ledgers: Ledgers, *, found: Collection[str]) -> list[Missing]:
-    """The annotated videos that are not among those `found` in the features, and why."""
+def find_missing(
+    wanted: Mapping[str, Split | None], ledgers: Ledgers, *, found: Collection[str]
+) -> tuple[Missing, ...]:
+    """Those of the `wanted` videos (video_id -> split) that are not among those `found` in the features, and why."""
     found = frozenset(found)
     why: dict[str, str] = {}
     for path, ledger in ledgers.items():
         for line in ledger:
             if line.status in ("failed", "filtered"):
                 why.setdefault(line.video_id, f"{path}: {line.message or line.reason}")
-    missing = [
-        Missing(row.video_id, row.split, why.get(row.video_id, "gave no clip"))  # type: ignore[arg-type]
-        for row in annotated.rows
-        if row.video_id not in found
-    ]
-    return missing + [Missing(name, split, "not in the manifest") for name, split in annotated.absent]
+    return tuple(
+        Missing(video_id, split, why.get(video_id, "gave no clip"))
+        for video_id, split in wanted.items()
+        if video_id not in found
+    )
 
 
 def require_coverage(missing: Sequence[Missing], total: int, *, allowance: int | str, where: str) -> None:

@@ -47,7 +47,9 @@ def test_rows_are_annotated_left_out_or_absent(join: Any) -> None:
     found = join(database, [row("a"), row("b"), row("c"), row("e"), row("x")])
     assert [(one.video_id, one.split) for one in found.rows] == [("a", "train"), ("b", "train"), ("c", "val")]
     assert [found.truth.videos[video] for video in found.video] == ["a", "b", "c"]
-    assert found.absent == (("d", "val"),)  # f's annotations are withheld, so nothing of it is missing
+    assert found.absent == (
+        Missing("d", "val", "not in the manifest"),
+    )  # f's annotations are withheld, so nothing of it is missing
     assert {name: why.reason for name, why in found.left_out.items()} == {"x": "no_annotation", "e": "withheld"}
 
 
@@ -84,12 +86,13 @@ def test_missing_features_are_named(join: Any) -> None:
         LedgerRow("b", "", "failed", "truncated", "is truncated"),
         LedgerRow("c", "", "ok"),
     ]
-    missing = find_missing(annotated, {"features/c3d": lines}, found=["a"])
-    assert missing == [
+    wanted = {one.video_id: one.split for one in annotated.rows}
+    missing = find_missing(wanted, {"features/c3d": lines}, found=["a"]) + annotated.absent  # type: ignore[arg-type]
+    assert missing == (
         Missing("b", "train", "features/c3d: is truncated"),
         Missing("c", "train", "gave no clip"),
         Missing("d", "train", "not in the manifest"),
-    ]
+    )
     for enough in (3, "75%"):
         require_coverage(missing, 4, allowance=enough, where="heads/find")
     with pytest.raises(ReelmillError) as error:
