@@ -21,24 +21,25 @@ from schemas.sources import Source
 
 ISSUES_SHOWN = 3  # of each kind
 
-_FLAGS = {"json": "--annotations"}  # the other settings are flags of their own name
+_FLAGS = {"json": "--annotations", "path": "--annotations"}  # the other settings are flags of their own name
 
 
 def main(
     config: Annotated[Path | None, typer.Argument(help="A config.yaml; or --kind and its flags.")] = None,
     kind: Annotated[
-        str | None, typer.Option(help="directory, kinetics, sports1m, ucf101, hmdb51, list or activitynet.")
+        str | None,
+        typer.Option(help="directory, kinetics, sports1m, ucf101, hmdb51, list, activitynet, thumos14 or ava."),
     ] = None,
     videos: Annotated[str | None, typer.Option(help="The folder of videos.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Where to write the manifest.")] = None,
-    csv: Annotated[str | None, typer.Option(help="kinetics: the csv.")] = None,
+    csv: Annotated[str | None, typer.Option(help="kinetics, ava: the csv.")] = None,
     list_file: Annotated[str | None, typer.Option("--list", help="sports1m, list: the list.")] = None,
     labels: Annotated[
-        str | None, typer.Option(help="sports1m, list: a file of label names. directory: folder or none.")
+        str | None, typer.Option(help="sports1m, list, ava: a file of label names. directory: folder or none.")
     ] = None,
     splits: Annotated[str | None, typer.Option(help="ucf101, hmdb51: the folder of split lists.")] = None,
     fold: Annotated[int | None, typer.Option(help="ucf101, hmdb51: 1, 2 or 3.")] = None,
-    annotations: Annotated[str | None, typer.Option(help="activitynet: the json.")] = None,
+    annotations: Annotated[str | None, typer.Option(help="activitynet: json; thumos14: json, csv or folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")] = False,
 ) -> None:
     """Build a manifest: a row for each video that can be used, and a list of what can't."""
@@ -50,7 +51,7 @@ def main(
         "labels": labels,
         "splits": splits,
         "fold": fold,
-        "json": annotations,
+        "path" if kind == "thumos14" else "json": annotations,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     if config is not None:

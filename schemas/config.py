@@ -12,7 +12,7 @@ from schemas.budget import Budget
 from schemas.extraction import Features as Features
 from schemas.heads import ClipClassifierHead, FeatureHead, Head, HeadBase, RoIHead
 from schemas.section import Section
-from schemas.sources import ActivityNetSource, Source
+from schemas.sources import ActivityNetSource, Source, Thumos14Source
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # product names become folder names and parts of paths
 
@@ -250,7 +250,7 @@ class Config(Section):
         if (
             annotations is not None
             and annotations.kind == "manifest"
-            and not isinstance(self.source, ActivityNetSource)
+            and not isinstance(self.source, ActivityNetSource | Thumos14Source)
         ):
             raise ValueError(
                 f"heads.{name}.annotations: a {self.source.kind} source has no segments; name the file that has them, "

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.annotation_files import Paths
 from schemas.section import Section
 
 
@@ -73,6 +74,23 @@ class ActivityNetSource(Section):
     videos: str
 
 
+class Thumos14Source(Section):
+    """THUMOS14: json, csv or folders of <Class>_val.txt and <Class>_test.txt; videos with labelled segments."""
+
+    kind: Literal["thumos14"]
+    path: Paths
+    videos: str
+
+
+class AVASource(Section):
+    """AVA: csv files of boxes (their names say train, val or test) and a folder of `<id>.*`."""
+
+    kind: Literal["ava"]
+    csv: Paths
+    videos: str
+    labels: str | None = None  # the action list, for names instead of ids
+
+
 Source = Annotated[
     DirectorySource
     | KineticsSource
@@ -80,6 +98,8 @@ Source = Annotated[
     | UCF101Source
     | HMDB51Source
     | PathListSource
-    | ActivityNetSource,
+    | ActivityNetSource
+    | Thumos14Source
+    | AVASource,
     Field(discriminator="kind"),
 ]

@@ -56,13 +56,14 @@ def join_videos(
     return Joined(
         row=np.array(found, np.int64),
         video=np.array([video for _, video in pairs], np.int64),
-        split=tuple(rows[row].split or _split(subset[video] if subset else None) for row, video in pairs),
+        split=tuple(rows[row].split or split_of(subset[video] if subset else None) for row, video in pairs),
         annotation_without_video=tuple(missing),
         video_without_annotation=tuple(row.video_id for index, row in enumerate(rows) if index not in video_of),
     )
 
 
-def _split(subset: str | None) -> Split | None:
+def split_of(subset: str | None) -> Split | None:
+    """The split that a dataset's name of a subset means; None where it means none."""
     try:
         return parse_split(subset or "")
     except ValueError:

@@ -15,7 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 # imported for their registration
-from pipeline.sources import activitynet, directory, hmdb51, kinetics, pathlist, sports1m, ucf101  # noqa: F401
+from pipeline.sources import (  # noqa: F401
+    activitynet,
+    ava,
+    directory,
+    hmdb51,
+    kinetics,
+    pathlist,
+    sports1m,
+    thumos14,
+    ucf101,
+)
 from pipeline.sources.issues import Issues
 from pipeline.sources.listing import Listing, Progress, list_videos
 from pipeline.sources.registry import SOURCES

@@ -8,12 +8,14 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from pipeline.annotations.report import Problem, Report
+
 IssueKind = Literal[
     "row_without_file",  # a row of the list names a video that is not there
     "file_without_row",  # a video that no row of the list names
     "duplicate_row",  # a later row for a video that has one
     "malformed_row",  # a row that can't be read
-    "bad_segment",  # a labelled segment that is empty, inverted or not a pair of times
+    "bad_segment",  # a labelled segment that is empty, inverted or not a pair of times; a bad box
     "unreadable_folder",
     "unreadable_file",
     "name_not_utf8",  # a manifest holds UTF-8 text only
@@ -28,6 +30,12 @@ ISSUE_SCHEMA = pa.schema(
     ]
 )
 
+# a problem of an annotation that is none of these is one of a segment's or a box's
+_ISSUE_OF: dict[Problem, IssueKind] = {
+    "duplicate_row": "duplicate_row",
+    "malformed_row": "malformed_row",
+    "unreadable_file": "unreadable_file",
+}
 _MAX_VALUE = 300  # characters of a malformed row that are worth keeping
 
 
@@ -58,6 +66,18 @@ class Issues:
         ]
         table = pa.Table.from_arrays(columns, schema=ISSUE_SCHEMA)
         return table.sort_by([(name, "ascending") for name in ("kind", "line", "value", "detail")])
+
+
+class AnnotationIssues(Report):
+    """A report of a reader of annotations whose problems go to an index's issues, too."""
+
+    def __init__(self, issues: Issues) -> None:
+        super().__init__()
+        self._issues = issues
+
+    def add(self, kind: Problem, value: str, detail: str, *, line: int | None = None) -> None:
+        super().add(kind, value, detail, line=line)
+        self._issues.add(_ISSUE_OF.get(kind, "bad_segment"), value, detail, line=line)
 
 
 def _printable(text: str) -> str:

@@ -108,3 +108,14 @@ def test_an_empty_manifest_is_status_1(tmp_path) -> None:
     done = reelmill_index("--kind", "directory", "--videos", tmp_path / "videos", "--dataset", tmp_path / "out")
     assert done.returncode == 1
     assert "gives no row, so no manifest was written (there is nothing)" in done.stderr
+
+
+def test_the_annotations_of_thumos14_are_a_folder(videos, tmp_path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "Diving_test.txt").write_text("b 1 2\n")
+    flags = ("--kind", "thumos14", "--videos", videos, "--dataset", tmp_path / "out")
+    done = reelmill_index(*flags, "--annotations", tmp_path / "lists", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["splits"] == {"test": 1}
+    missing = reelmill_index(*flags)
+    assert (missing.returncode, missing.stderr.strip()) == (2, "reelmill: --kind thumos14 needs --annotations")

@@ -1,4 +1,4 @@
-from pipeline.sources.issues import ISSUE_SCHEMA, Issues
+from pipeline.sources.issues import ISSUE_SCHEMA, AnnotationIssues, Issues
 
 
 def test_order_is_by_kind_line_and_value_whatever_came_first() -> None:
@@ -32,3 +32,15 @@ def test_values_are_short_and_printable() -> None:
     (row,) = issues.table().to_pylist()
     assert len(row["value"]) == 300
     assert row["detail"] == r"bad \udcff"
+
+
+def test_problems_of_annotations_are_issues() -> None:
+    issues = Issues()
+    report = AnnotationIssues(issues)
+    report.add("inverted_segment", "v", "run: segment [2, 1] is inverted")
+    report.add("malformed_row", "a.csv", "want 7 columns", line=3)
+    assert issues.table().to_pylist() == [
+        {"kind": "bad_segment", "line": None, "value": "v", "detail": "run: segment [2, 1] is inverted"},
+        {"kind": "malformed_row", "line": 3, "value": "a.csv", "detail": "want 7 columns"},
+    ]
+    assert report.counts == {"inverted_segment": 1, "malformed_row": 1}
