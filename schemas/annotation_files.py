@@ -47,6 +47,7 @@ class AVAAnnotations(Section):
     csv: Paths
     labels: str
     exclude: tuple[str, ...] = ()
+    start_s: float = Field(default=0.0, ge=0)  # the csv's second at which each file begins: 900 for AVA's cut videos
 
 
 class TubesAnnotations(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -36,7 +36,7 @@ from schemas.video_row import VideoRow
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opened:
-    """Annotations as they can be trained on. report: what was dropped, and why.
+    """Annotations as they can be trained on, on the files' own clocks. report: what was dropped, and why.
 
     Of AVA: frames: those annotated, with a box or without; excluded: those that the dataset leaves out, on which
     `truth` has no box; actions: the action list, which a csv of predictions needs.
@@ -69,8 +69,19 @@ def _open_ava(settings: AVAAnnotations, report: Report) -> Opened:
     actions = ava.read_actions(settings.labels)
     excluded = ava.read_exclusions(settings.exclude, report=report)
     boxes = ava.read_labels(settings.csv, actions=actions, excluded=excluded, report=report)
+    boxes = tidy_boxes(boxes, report)
     frames = ava.read_frames(settings.csv) - excluded
-    return Opened(tidy_boxes(boxes, report), report, frames, excluded, actions)
+    return Opened(
+        replace(boxes, second=boxes.second - settings.start_s),
+        report,
+        frames=_earlier(frames, settings.start_s),
+        excluded=_earlier(excluded, settings.start_s),
+        actions=actions,
+    )
+
+
+def _earlier(frames: ava.Frames, start_s: float) -> ava.Frames:
+    return frozenset((video, second - start_s) for video, second in frames)
 
 
 def _segments(

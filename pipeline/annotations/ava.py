@@ -204,9 +204,10 @@ def drop_excluded(table: BoxTable, excluded: Frames) -> BoxTable:
     return table.select(np.array([frame not in excluded for frame in frames], bool))
 
 
-def write_csv(table: BoxTable, actions: ActionList) -> bytes:
+def write_csv(table: BoxTable, actions: ActionList, *, start_s: float = 0.0) -> bytes:
     """Boxes as AVA csv, in their order: with scores predictions, else labels, with the person where it is known.
 
+    start_s: the csv's second at which the files begin, see `schemas.annotation_files.AVAAnnotations`.
     The bytes depend on the table and nothing else; numbers are written so that they are read back exactly. Raises
     ValueError for a name that a csv without quotes can't hold, and where the labels are not those of the list.
     """
@@ -217,7 +218,7 @@ def write_csv(table: BoxTable, actions: ActionList) -> bytes:
     lines = []
     for row in range(len(table)):
         box = ",".join(repr(edge) for edge in table.box[row].tolist())
-        frame = f"{table.videos[table.video[row]]},{_second_text(float(table.second[row]))}"
+        frame = f"{table.videos[table.video[row]]},{_second_text(float(table.second[row]) + start_s)}"
         last = "" if table.entity[row] < 0 else f",{table.entity[row]}"
         if table.score is not None:
             last = f",{float(table.score[row])!r}"

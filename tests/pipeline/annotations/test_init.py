@@ -8,6 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from pipeline.annotations import annotations_sha256, files_of, open_annotations
+from pipeline.annotations.ava import write_csv
 from schemas.annotation import BoxTable, SegmentTable, TubeSet
 from schemas.annotation_files import Annotations
 from schemas.errors import UsageError
@@ -74,6 +75,13 @@ def test_labels_and_what_comes_with_them(sections) -> None:
     assert open_annotations(sections["charades"]).truth.labels == ("Sit", "Eat")
     ava = open_annotations(sections["ava"])
     assert (ava.frames, ava.excluded, ava.actions.ids) == ({("v", 902)}, {("v", 903)}, (3,))
+
+
+def test_videos_that_were_cut_have_their_own_clock(sections) -> None:
+    opened = open_annotations(sections["ava"].model_copy(update={"start_s": 900.0}))
+    assert opened.truth.second.tolist() == [2]
+    assert (opened.frames, opened.excluded) == ({("v", 2)}, {("v", 3)})
+    assert write_csv(opened.truth, opened.actions, start_s=900.0).startswith(b"v,0902,")
 
 
 def test_the_manifests_own_segments() -> None:
