@@ -8,6 +8,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.display import wide_console
@@ -66,7 +67,7 @@ def main(
     else:
         console = wide_console()
         console.print(_table(result))
-        console.print("\n".join(coverage(result.counts)), soft_wrap=True)
+        console.print("\n".join(coverage(result.counts)), soft_wrap=True, markup=False)
 
 
 def coverage(counts: AvaCounts) -> list[str]:
@@ -114,7 +115,7 @@ def _table(result: AvaResult) -> Table:
     for label, ap, true, predicted in zip(
         result.labels, result.average_precision, result.num_truth, result.num_predictions, strict=True
     ):
-        table.add_row(label, percent(ap), str(true), str(predicted))
+        table.add_row(escape(label), percent(ap), str(true), str(predicted))
     table.add_section()
     present = int((result.num_truth > 0).sum())
     sums = (str(result.num_truth.sum()), str(result.num_predictions.sum()))

@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.display import wide_console
@@ -59,7 +60,7 @@ def main(
     else:
         console = wide_console()
         console.print(_table(results))
-        console.print("\n".join(coverage(results[thresholds[0]])), soft_wrap=True)
+        console.print("\n".join(coverage(results[thresholds[0]])), soft_wrap=True, markup=False)
 
 
 def coverage(of: dict[str, TubeResult]) -> list[str]:
@@ -114,7 +115,9 @@ def _table(results: Results) -> Table:
     every = [result for of in results.values() for result in of.values()]
     videos = every[1]
     for row, label in enumerate(videos.labels):
-        table.add_row(label, *(percent(one.average_precision[row]) for one in every), str(videos.num_truth[row]))
+        table.add_row(
+            escape(label), *(percent(one.average_precision[row]) for one in every), str(videos.num_truth[row])
+        )
     table.add_section()
     means = (percent(one.mean_ap) for one in every)
     table.add_row(f"mean over {num_classes(len(videos.labels))}", *means, str(videos.num_truth.sum()))

@@ -77,6 +77,11 @@ def test_unknown_classes_and_videos_are_said(files: Any, capsys: pytest.CaptureF
     assert "predictions: 1 × unknown class (dropped)" in shown.err
 
 
+def test_a_class_name_is_shown_as_it_is(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main(**files({**simple([(0, 0, 0, [LEFT])], []), "labels": ["run [fast]"]}))
+    assert "run [fast]" in capsys.readouterr().out
+
+
 def test_pixels_and_suppression_are_options(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = []
     paths = files(
