@@ -20,6 +20,7 @@ VERBS: dict[str, str] = {
     "export": "Write a product as another tool reads it.",
     "synth": "Make a labelled motion dataset.",
 }
+GROUPS = {"evaluate": "evaluate_group"}  # of actions that are imported one by one
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     wanted = [word for word in sys.argv[1:] if word in VERBS][:1]
     for verb, text in VERBS.items():
         # only the verb that is called is imported: importing torch for `--help` would cost seconds
-        function = import_module(f"jobs.{verb}").main if wanted == [verb] else _not_called
+        function = import_module(f"jobs.{GROUPS.get(verb, verb)}").main if wanted == [verb] else _not_called
         if isinstance(function, typer.Typer):  # a verb of several actions
             app.add_typer(function, name=verb)
             continue

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from jobs import evaluate_group
 from jobs.display import wide_console
-from jobs.entry import run_verb
+from jobs.entry import run_app
 from jobs.prepare import plan_config
 from jobs.train import add_result, new_table, pick_heads
 from pipeline.config import load_config
@@ -67,4 +68,4 @@ def _per_class(result: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    run_verb(main)
+    run_app(evaluate_group.main)
