@@ -97,7 +97,7 @@ def _segments(
             return activitynet.read_truth(settings.json_path, report=report)
         case Thumos14Annotations():
             tables = [thumos14.read_truth(path, report=report) for path in settings.path]
-            return thumos14.trained_on_validation(merge_segments(tables, report))
+            return merge_segments(tables, report)
         case DenseLabelsAnnotations(dataset="multithumos"):
             return merge_segments(
                 [dense_labels.read_multithumos(path, report=report) for path in settings.path], report

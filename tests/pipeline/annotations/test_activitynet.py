@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.annotations import tube_json
 from pipeline.annotations.activitynet import (
     order_by_score,
     read_predictions,
@@ -15,6 +16,7 @@ from pipeline.annotations.activitynet import (
     read_truth,
     write_predictions,
 )
+from pipeline.annotations.keyframes import segments_of
 from pipeline.annotations.report import Report
 from schemas.annotation import AMBIGUOUS, SegmentTable
 from schemas.errors import UsageError
@@ -189,3 +191,17 @@ def test_the_published_files(real) -> None:
     assert not report.counts
     written = json.loads(write_predictions(predictions, videos=tuple(stored)))
     assert {name: found for name, found in written["results"].items() if found} == stored
+
+
+def test_the_json_of_synth(synth_root) -> None:
+    report = Report()
+    table = read_truth(str(synth_root / "untrimmed" / "activitynet.json"), report=report)
+    tubes = segments_of(tube_json.read_truth(str(synth_root / "untrimmed" / "tubes")))
+    assert len(table.videos) == 5
+    assert set(table.subset) == {"training", "validation", "testing"}
+    inside = {
+        (tubes.videos[v].removesuffix(".mp4"), tubes.labels[k]) for v, k in zip(tubes.video, tubes.label, strict=True)
+    }
+    assert {(table.videos[v], table.labels[k]) for v, k in zip(table.video, table.label, strict=True)} == inside
+    assert (table.end_s <= table.duration_s[table.video]).all()
+    assert not report.counts
