@@ -87,7 +87,7 @@ def test_missing_features_are_named(join: Any) -> None:
         LedgerRow("c", "", "ok"),
     ]
     wanted = {one.video_id: one.split for one in annotated.rows}
-    missing = find_missing(wanted, {"features/c3d": lines}, found=["a"]) + annotated.absent  # type: ignore[arg-type]
+    missing = find_missing(wanted, {"features/c3d": lines}, found=["a"]) + annotated.absent
     assert missing == (
         Missing("b", "train", "features/c3d: is truncated"),
         Missing("c", "train", "gave no clip"),
