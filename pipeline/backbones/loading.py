@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save as serialize
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.backbones.checkpoint_file import read
 from pipeline.backbones.checkpoints import COUNTER, METADATA, Matched, WeightsReport, match
@@ -53,15 +53,19 @@ def save(net: Network, path: str | Path) -> None:
     """See `pipeline.backbones.save`."""
     if _is_changed(net):
         raise UsageError(f"{path}: this net was made ready for inference, and its numbers changed; save a new `build`")
-    state = {key: value.float().contiguous() for key, value in net.state_dict().items() if not key.endswith(COUNTER)}
-    facts = {"model": net.spec.name, "options": net.options}
-    # one entry: safetensors writes several in the order of a hash map, different in each process
-    metadata = {METADATA: json.dumps(facts, sort_keys=True)}
     try:
         # not save_file, whose files nobody but their owner can read
-        Path(path).write_bytes(serialize(state, metadata=metadata))
+        Path(path).write_bytes(serialized(net.state_dict(), name=net.spec.name, options=net.options))
     except OSError as error:
         raise ReelmillError(f"{path}: can't write the weights ({error.strerror})") from None
+
+
+def serialized(state: Mapping[str, Tensor], *, name: str, options: Mapping[str, Option]) -> bytes:
+    """A backbone's own file: fp32 safetensors, its name and options in the metadata."""
+    kept = {key: value.float().contiguous() for key, value in state.items() if not key.endswith(COUNTER)}
+    # one entry: safetensors writes several in the order of a hash map, different in each process
+    metadata = {METADATA: json.dumps({"model": name, "options": dict(options)}, sort_keys=True)}
+    return serialize(kept, metadata=metadata)
 
 
 def _is_changed(net: Network) -> bool:

@@ -1,1 +1,1 @@
-"""Training of the feature network itself, on stored clips or flow."""
+"""Training a backbone itself, on stored clips or flow."""
