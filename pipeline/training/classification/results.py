@@ -16,9 +16,12 @@ from pipeline.metrics.classification import (
     ranking,
     top_k_accuracy,
 )
+from pipeline.receipts import UnitWriter
+from pipeline.training.classification.confusion import draw_confusion
 from pipeline.training.classification.dataset import LabelledVideos
 from pipeline.training.splits import Split
-from pipeline.training.task import Trained, csv_bytes
+from pipeline.training.task import Trained, csv_bytes, model_folder
+from schemas.errors import UsageError
 
 TOP_K = 5
 
@@ -28,6 +31,16 @@ Scores = Mapping[Split, NDArray[np.float32]]  # probabilities (videos of the spl
 def evaluated_on(data: LabelledVideos) -> Split:
     """The split whose numbers are the head's: test, or val where the source has no test videos."""
     return "test" if "test" in data.present else "val"
+
+
+def chosen_split(data: LabelledVideos, split: str | None, *, where: str) -> Split:
+    """The split that is asked for, or the one whose numbers are the head's. Raises UsageError where it is empty."""
+    if split is None:
+        return evaluated_on(data)
+    for name in data.present:
+        if name == split:
+            return name
+    raise UsageError(f"{where}: no video is in split {split}; this dataset has {', '.join(data.present)}")
 
 
 def split_results(data: LabelledVideos, split: Split, scores: NDArray[np.float32]) -> dict[str, Any]:
@@ -104,3 +117,18 @@ def predictions_csv(data: LabelledVideos, scores: Scores) -> bytes:
             clips = str(data.lengths[video])
             lines[int(video)] = [data.video_ids[video], split, clips, name, data.classes[order[0]][1], *best]
     return csv_bytes(["video_id", "split", "clips", "label", "predicted", *columns], [lines[v] for v in sorted(lines)])
+
+
+def write_results(
+    writer: UnitWriter, data: LabelledVideos, trained: Mapping[str, Trained], *, where: str
+) -> dict[str, Any]:
+    """Write predictions and confusion matrices; returns what metrics.json holds of the models."""
+    split = evaluated_on(data)
+    names = [label for _, label in data.classes]
+    for place, (name, one) in enumerate(trained.items()):
+        folder = model_folder(place)
+        writer.file(f"{folder}predictions.csv").write(predictions_csv(data, one.outputs))
+        confusion = confusion_of(data, split, one.outputs[split])
+        picture = draw_confusion(confusion, names=names, title=f"{where}: {name} on {split}")
+        writer.file(f"{folder}confusion.png").write(picture)
+    return metrics(data, trained)

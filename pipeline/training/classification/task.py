@@ -16,21 +16,10 @@ from pipeline.metrics.classification import top_k_accuracy
 from pipeline.receipts import UnitWriter
 from pipeline.training.checkpoint import Weights
 from pipeline.training.classification.batches import Batch, eval_batches, train_batches
-from pipeline.training.classification.confusion import draw_confusion
 from pipeline.training.classification.dataset import HeadData, load_data
-from pipeline.training.classification.results import (
-    TOP_K,
-    Scores,
-    confusion_of,
-    evaluated_on,
-    metrics,
-    predictions_csv,
-    split_results,
-)
+from pipeline.training.classification.results import TOP_K, Scores, chosen_split, split_results, write_results
 from pipeline.training.normalise import Normaliser, fit_normaliser
-from pipeline.training.splits import SPLITS
-from pipeline.training.task import Share, Source, Task, Trained, model_folder
-from schemas.errors import UsageError
+from pipeline.training.task import Share, Source, Task, Trained
 from schemas.heads import FeatureHead, HeadBase, LinearHead, LSTMHead, SequenceSettings
 
 
@@ -137,21 +126,10 @@ class ClassificationTask(Task[Batch]):
         return self.normaliser.tensors()
 
     def write(self, writer: UnitWriter, trained: Mapping[str, Trained]) -> dict[str, Any]:
-        split = evaluated_on(self.data)
-        names = [label for _, label in self.data.classes]
-        for place, (name, one) in enumerate(trained.items()):
-            folder = model_folder(place)
-            writer.file(f"{folder}predictions.csv").write(predictions_csv(self.data, one.outputs))
-            confusion = confusion_of(self.data, split, one.outputs[split])
-            title = f"{self.product.path}: {name} on {split}"
-            writer.file(f"{folder}confusion.png").write(draw_confusion(confusion, names=names, title=title))
-        return metrics(self.data, trained)
+        return write_results(writer, self.data, trained, where=self.product.path)
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
-        chosen = next((name for name in SPLITS if name == split), evaluated_on(self.data) if split is None else None)
-        if chosen is None or chosen not in self.data.present:
-            have = ", ".join(self.data.present)
-            raise UsageError(f"{self.product.path}: no video is in split {split}; this dataset has {have}")
+        chosen = chosen_split(self.data, split, where=self.product.path)
         videos = self.data.videos_of(chosen)
         results = {
             name: split_results(self.data, chosen, self.predict(settings, models[name], videos))
