@@ -226,7 +226,18 @@ def _results(path: str, report: Report) -> dict[str, Any]:
     for name in repeated:
         if name in results:
             report.add("duplicate_row", name, "the json names this video twice; the first list is kept")
+    for name in [name for name in results if not _is_utf8(name)]:
+        report.add("malformed_row", name, "this name is not UTF-8")
+        del results[name]
     return results
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        check_utf8(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _detections(

@@ -73,30 +73,36 @@ def read_charades(path: str, *, classes: Mapping[str, str] | None = None, report
 def _rows(path: str, report: Report) -> Iterator[tuple[str, float, list[tuple[float, float, str]]]]:
     """(video, length_s or NaN, actions) of each line."""
     lines = (text + "\n" for _, text in read_lines(path))
-    reader = csv.DictReader(lines, strict=True)
-    if missing := [name for name in ("id", "actions") if name not in (reader.fieldnames or ())]:
+    reader = csv.reader(lines, strict=True)
+    header = _next(reader, path) or []
+    if missing := [name for name in ("id", "actions") if name not in header]:
         raise UsageError(f"{path}: not a Charades csv: it has no column {missing[0]}")
     seen: set[str] = set()
-    while True:
+    while (cells := _next(reader, path)) is not None:
+        if not cells:
+            continue
         try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise UsageError(f"{path} line {reader.line_num}: not csv ({error})") from None
-        if row is None:
-            return
-        name = row["id"]
-        try:
-            check_utf8("".join(cell for cell in row.values() if isinstance(cell, str)))
-            if not name or row["actions"] is None or None in row:
-                raise ValueError(f"want {len(reader.fieldnames or ())} columns, an id among them")
+            check_utf8("".join(cells))
+            row = dict(zip(header, cells, strict=False))
+            if len(cells) != len(header) or not row["id"]:
+                raise ValueError(f"want {len(header)} columns, an id among them")
         except ValueError as error:
             report.add("malformed_row", path, str(error), line=reader.line_num)
             continue
+        name = row["id"]
         if name in seen:
             report.add("duplicate_row", name, "an earlier line has this video; that one is kept", line=reader.line_num)
             continue
         seen.add(name)
         yield name, _length_s(row.get("length")), list(_actions(name, row["actions"], report))
+
+
+def _next(reader: Iterator[list[str]], path: str) -> list[str] | None:
+    """The next row, None after the last. Raises UsageError where the text is not csv."""
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise UsageError(f"{path}: not csv ({error})") from None
 
 
 def _length_s(cell: str | None) -> float:
