@@ -96,14 +96,16 @@ class RoIDetector(nn.Module):
             nn.Conv3d(channels, hidden, 1, bias=False), nn.GroupNorm(groups_of(hidden), hidden), nn.ReLU()
         )
         self.over_time = nn.Conv3d(hidden, hidden, (3, 1, 1), padding=(1, 0, 0))  # the order of steps counts
-        self.proposals = ProposalHead(2 * hidden, hidden) if settings.proposals == "learned" else None
+        learned = settings.proposals == "learned"
+        self.proposals = ProposalHead(2 * hidden, hidden) if learned else None
         self.to_layout = nn.Conv2d(2 * hidden, LAYOUT, 1)
         self.layout = nn.Linear(LAYOUT * settings.pool**2, hidden)
-        self.refine = nn.Linear(hidden, 4)
+        self.refine = nn.Linear(hidden, 4) if learned else None
         self.mix = nn.Linear(3 * hidden, hidden)
         self.classify = nn.Linear(hidden, num_classes)
-        nn.init.zeros_(self.refine.weight)  # boxes stay where they are until it is learned where to
-        nn.init.zeros_(self.refine.bias)
+        if self.refine is not None:  # boxes stay where they are until it is learned where to
+            nn.init.zeros_(self.refine.weight)
+            nn.init.zeros_(self.refine.bias)
         nn.init.constant_(self.classify.bias, math.log(ACTION_PRIOR / (1 - ACTION_PRIOR)))
 
     def forward(
@@ -136,14 +138,14 @@ class RoIDetector(nn.Module):
         return RoIOutput(context, layout, dense, flat, torch.cat(list(box_scores)), image, actions, deltas)
 
     def _read(self, context: Tensor, layout: Tensor, boxes: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the actions (R, K) and refinement (R, 4) of boxes (R, 4)."""
+        """Logits of the actions (R, K) and refinement (R, 4), 0 where none is learned, of boxes (R, 4)."""
         height, width = context.shape[-2:]
         cells = boxes * boxes.new_tensor([width, height, width, height])
         bins = roi_align(torch.cat([context, layout], dim=1), cells, image, size=self.settings.pool)
         most = bins[:, : context.shape[1]].amax(dim=(2, 3))  # (R, 2 hidden)
         where = F.relu(self.layout(bins[:, context.shape[1] :].flatten(1)))  # (R, hidden)
         mixed = F.relu(self.mix(torch.cat([most, where], dim=1)))  # (R, hidden)
-        return self.classify(mixed), self.refine(where)
+        return self.classify(mixed), where.new_zeros(len(where), 4) if self.refine is None else self.refine(where)
 
     def loss(self, output: RoIOutput, targets: Sequence[KeyTargets]) -> Tensor:
         """The loss (N,) of each keyframe: of its actions, and of its boxes where they are learned.
