@@ -27,8 +27,8 @@ Without ties all three are one. The official sample predictions are all of score
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import compress, pairwise
 from typing import Literal
 
 import numpy as np
@@ -85,9 +85,16 @@ class Classes:
 
 
 def without_videos(table: SegmentTable, blocked: Collection[str]) -> SegmentTable:
-    """The segments of all but the blocked videos (ActivityNet's list of videos that are gone)."""
+    """The table without the blocked videos and their segments (ActivityNet has a list of videos that are gone)."""
     kept = np.array([name not in blocked for name in table.videos], bool)
-    return table.select(kept[table.video])
+    rows = table.select(kept[table.video])
+    return replace(
+        rows,
+        video=(np.cumsum(kept) - 1)[rows.video],
+        videos=tuple(compress(table.videos, kept)),
+        subset=None if table.subset is None else tuple(compress(table.subset, kept)),
+        duration_s=None if table.duration_s is None else table.duration_s[kept],
+    )
 
 
 def detection_ap(

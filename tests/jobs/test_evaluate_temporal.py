@@ -145,7 +145,9 @@ def test_ties_that_matter_are_named(truth: Path, tmp_path: Path, capsys: pytest.
 def test_blocked_videos(truth: Path, found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocked = write(tmp_path / "blocked.json", ["b"])
     files = {"groundtruth": truth, "predictions": found, "subset": "validation", "blocked": blocked}
-    assert as_json(capsys, protocol="activitynet", **files, tiou="0.5")["map"] == [1.0]
+    told = as_json(capsys, protocol="activitynet", **files, tiou="0.5")
+    assert told["map"] == [1.0]
+    assert told["coverage"]["missing"] == ["c"]
 
 
 @pytest.mark.parametrize(

@@ -208,8 +208,12 @@ def test_refusals(table_of):
 
 
 def test_blocked_videos(table_of):
-    truth = table_of([[0, 0, 0, 4], [1, 0, 0, 4], [2, 0, 0, 4]], videos=("a", "b", "c"))
-    assert without_videos(truth, {"a", "elsewhere"}).video.tolist() == [1, 2]
+    rows = [[0, 0, 0, 4], [1, 0, 0, 4], [2, 0, 0, 5]]
+    truth = replace(table_of(rows, videos=("a", "b", "c")), subset=("x", "y", "z"), duration_s=np.array([7.0, 8, 9]))
+    left = without_videos(truth, {"a", "elsewhere"})
+    assert (left.videos, left.subset, left.duration_s.tolist()) == (("b", "c"), ("y", "z"), [8, 9])
+    assert (left.video.tolist(), left.end_s.tolist()) == ([0, 1], [4, 5])
+    assert without_videos(table_of(rows), ()).video.tolist() == [0, 1, 2]
 
 
 def test_temporal_iou_by_hand():
