@@ -1,0 +1,1 @@
+"""Labelled segments in time, found in the features of untrimmed videos."""
