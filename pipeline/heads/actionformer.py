@@ -7,8 +7,9 @@ the paper, class scores are sigmoids under a focal loss, so background is where 
 learned by DIoU.
 
 Unlike there: the loss of a video is normalised by its own points with a class, not by a running mean over batches; a
-softplus makes distances positive, so that none stops learning; dropout takes whole channels of a block's branches, by
-the numbers handed in.
+softplus makes distances positive, so that none stops learning; dropout, by the numbers handed in, takes whole channels:
+of what goes into the first block, which is what keeps it from learning a small training set by heart, and of each
+block's two branches.
 
 Legend: N videos, T steps, D feature dimensions, C channels, H attention heads, W window, P points, K classes.
 Inside, sequences are (N, T, C) under masks (N, T, 1) of 1.0 and 0.0. Convolutions get and leave zeros in the padding.
@@ -156,7 +157,7 @@ class ActionFormer(TemporalHead):
         self.measure = Tower(channels, 2)
         self.level_scale = nn.Parameter(torch.ones(levels))  # a stride is another time on each level
         nn.init.constant_(self.classify.out.get_parameter("bias"), -math.log((1 - PRIOR) / PRIOR))
-        self.noise_shape = (len(strides), 2, channels)
+        self.noise_shape = (1 + 2 * len(strides), channels)  # what goes into the first block, and two branches of each
         self.num_noise = math.prod(self.noise_shape) if dropout > 0 else 0
 
     def forward(self, x: Tensor, mask: Tensor, noise: Tensor | None = None) -> Output:
@@ -164,10 +165,12 @@ class ActionFormer(TemporalHead):
         h = torch.where(mask[:, :, None], x, 0.0)  # (N, T, D) padding may hold anything
         for conv, norm in zip(self.embed, self.embed_norm, strict=True):
             h = F.relu(norm(conv(h, present))) * present  # (N, T, C)
-        keep = self._keep(h, noise)  # (N, B, 2, C)
+        keep = self._keep(h, noise)  # (N, 1 + 2 B, C) for B blocks
+        h = h * keep[:, None, 0]  # (N, T, C)
         outputs = []
         for index, block in enumerate(self.blocks):
-            h, present = block(h, present, keep[:, index]), present[:, :: block.stride]  # (N, T_l, C), (N, T_l, 1)
+            h = block(h, present, keep[:, 1 + 2 * index : 3 + 2 * index])  # (N, T_l, C)
+            present = present[:, :: block.stride]  # (N, T_l, 1)
             level = index - NUM_STEM + 1
             if level >= 0:
                 normed = self.level_norm[level](h) * present  # (N, T_l, C)
@@ -176,7 +179,7 @@ class ActionFormer(TemporalHead):
         return Output(*(torch.cat(parts, dim=1) for parts in zip(*outputs, strict=True)))
 
     def _keep(self, h: Tensor, noise: Tensor | None) -> Tensor:
-        """The factors (N, B, 2, C) of dropout on the channels of the B blocks' branches: the same at all steps."""
+        """The factors (N, 1 + 2 B, C) of dropout on channels: the same at all steps."""
         if noise is None or self.dropout == 0:
             return h.new_ones(len(h), *self.noise_shape)
         return (noise >= self.dropout).to(h.dtype).view(-1, *self.noise_shape) / (1 - self.dropout)
