@@ -12,7 +12,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save
@@ -77,10 +77,10 @@ class Trained:
 class Task(ABC, Generic[B]):
     """One kind of training, with its data. Items are what a batch counts: videos, keyframes, clips."""
 
-    noun: ClassVar[str]  # what items are called: "videos"
-    score_name: ClassVar[str]  # of Epoch.val_score, which is a share in [0, 1], higher is better
-    select_by: ClassVar[Literal["loss", "score"]]  # which epoch is the best: lowest val_loss or highest val_score
-    loss_name: ClassVar[str]  # for the curves' axis
+    noun: str  # what items are called: "videos"
+    score_name: str  # of Epoch.val_score, which is a share in [0, 1], higher is better
+    select_by: Literal["loss", "score"]  # which epoch is the best: lowest val_loss or highest val_score
+    loss_name: str  # for the curves' axis
 
     settings: HeadBase
     ledger: tuple[LedgerRow, ...]  # one row per manifest row

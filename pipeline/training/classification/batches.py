@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from pipeline.training.task import Share
 
 @dataclass(frozen=True)
 class Batch:
-    """N videos, padded at the end to the longest. Legend: T clips, D dimensions."""
+    """N videos, padded at the end to the longest. Legend: T clips, D dimensions, K classes."""
 
     x: Tensor  # (N, T, D) float32, zero in the padding
     mask: Tensor  # (N, T) bool, True where a clip is
-    labels: Tensor  # (N,) int64
+    targets: Tensor  # (N,) int64, (N, K) float32 or (N, T, K) float32: see pipeline/heads/objectives.py
     weights: Tensor  # (N,) float32: 1, or 0 for a row that only keeps a worker busy
     noise: Tensor | None  # (N, num_noise) float32 in [0, 1), for dropout; None when evaluating
     videos: NDArray[np.int64]  # (N,) indices into the data
@@ -51,9 +52,20 @@ def _batch(data: HeadData, videos: NDArray[np.int64], noise: Tensor | None, *, w
     return Batch(
         x=torch.from_numpy(x),
         mask=torch.from_numpy(np.arange(x.shape[1]) < lengths[:, None]),
-        labels=torch.from_numpy(data.labels[videos]),
+        targets=torch.from_numpy(_targets(data, videos, x.shape[1])),
         weights=torch.full((len(videos),), weight),
         noise=noise,
         videos=videos,
         total=total,
     )
+
+
+def _targets(data: HeadData, videos: NDArray[np.int64], num_steps: int) -> NDArray[Any]:
+    if data.kind == "single":
+        return data.labels[videos]
+    if data.kind == "multi":
+        return data.labels[videos].astype(np.float32)
+    targets = np.zeros((len(videos), num_steps, len(data.classes)), dtype=np.float32)
+    for row, video in enumerate(videos):
+        targets[row, : data.lengths[video]] = data.labels[data.rows_of(videos[row : row + 1])]
+    return targets

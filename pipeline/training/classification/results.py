@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from pipeline.training.task import Trained, csv_bytes, model_folder
 from schemas.errors import UsageError
 
 TOP_K = 5
+MOST_MISSING = 100  # videos without features that metrics.json names; it counts all
 
 Scores = Mapping[Split, NDArray[np.float32]]  # probabilities (videos of the split, K), in manifest order
 
@@ -50,6 +51,7 @@ def split_results(data: LabelledVideos, split: Split, scores: NDArray[np.float32
     accuracies = per_class_accuracy(confusion)
     return {
         "videos": len(labels),
+        "annotated_videos": data.num_annotated(split),
         "top1": top_k_accuracy(scores, labels, 1),
         "top5": top_k_accuracy(scores, labels, TOP_K),
         "mean_class_accuracy": mean_class_accuracy(confusion),
@@ -80,7 +82,28 @@ def majority_rate(data: LabelledVideos, split: Split) -> float:
 
 def metrics(data: LabelledVideos, trained: Mapping[str, Trained]) -> dict[str, Any]:
     """What metrics.json holds of the models, the head itself first."""
-    split = evaluated_on(data)
+    found = summary(data, trained, split_results=split_results)
+    head = found["models"][next(iter(trained))]["splits"][found["evaluated_on"]]
+    chance = 1 / len(data.classes)
+    return {
+        **{key: head[key] for key in ("top1", "top5", "mean_class_accuracy", "majority")},
+        "headline": {"top-1": head["top1"], "mean class accuracy": head["mean_class_accuracy"], "chance": chance},
+        "chance": chance,
+        "top_k": min(TOP_K, len(data.classes)),
+        **found,
+    }
+
+
+Data = TypeVar("Data", bound=LabelledVideos)
+
+
+def summary(
+    data: Data,
+    trained: Mapping[str, Trained],
+    *,
+    split_results: Callable[[Data, Split, NDArray[np.float32]], dict[str, Any]],
+) -> dict[str, Any]:
+    """What metrics.json holds of any classifier: counts, and the numbers of all models on all splits."""
     models: dict[str, dict[str, Any]] = {
         name: {
             "epochs": len(one.history),
@@ -90,17 +113,14 @@ def metrics(data: LabelledVideos, trained: Mapping[str, Trained]) -> dict[str, A
         }
         for name, one in trained.items()
     }
-    head = models[next(iter(models))]["splits"][split]
     return {
-        **{key: head[key] for key in ("top1", "top5", "mean_class_accuracy", "majority")},
-        "headline": {"top-1": head["top1"], "chance": 1 / len(data.classes)},
-        "chance": 1 / len(data.classes),
-        "top_k": min(TOP_K, len(data.classes)),
-        "evaluated_on": split,
+        "evaluated_on": evaluated_on(data),
         "num_classes": len(data.classes),
         "num_items": {part: len(data.videos_of(part)) for part in data.present},
         "num_videos": {part: len(data.videos_of(part)) for part in data.present},
+        "num_annotated": {part: data.num_annotated(part) for part in data.present},
         "num_clips": {part: int(data.lengths[data.videos_of(part)].sum()) for part in data.present},
+        "missing": [{"video": one.name, "split": one.split, "why": one.message} for one in data.missing[:MOST_MISSING]],
         "models": models,
     }
 

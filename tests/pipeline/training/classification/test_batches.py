@@ -39,7 +39,7 @@ def test_each_training_video_comes_once_an_epoch_whole_and_masked(data: HeadData
             np.testing.assert_array_equal(batch.x[n][batch.mask[n]].numpy(), clips)
             assert batch.mask[n].tolist() == [True] * len(clips) + [False] * (batch.x.shape[1] - len(clips))
             assert (batch.x[n][~batch.mask[n]] == 0).all()
-            assert batch.labels[n] == data.labels[video]
+            assert batch.targets[n] == data.labels[video]
         assert batch.x.shape[1] == LENGTHS[batch.videos].max()
         seen += batch.videos.tolist()
     assert sorted(seen) == [0, 1, 3, 4, 6]

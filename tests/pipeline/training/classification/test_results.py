@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 
+from pipeline.training.annotated import Missing
 from pipeline.training.checkpoint import Epoch
 from pipeline.training.classification.dataset import LabelledVideos
 from pipeline.training.classification.results import evaluated_on, metrics, predictions_csv, split_results
@@ -18,7 +19,8 @@ CLASSES = ((0, "jump"), (4, "run, fast"), (7, "swim"))
 def make(splits: list[str]) -> LabelledVideos:
     labels = np.array([0, 0, 1, 2, 0, 1, 2, 1])
     ids = tuple(f"v{n}" for n in range(8))
-    return LabelledVideos(ids, np.full(8, 2), labels, np.array(splits), CLASSES, ())
+    missing = (Missing("v8", "test", "gave no clip"), Missing("v9", None, "not in the manifest"))
+    return LabelledVideos(ids, np.full(8, 2), labels, np.array(splits), CLASSES, (), missing=missing)
 
 
 @pytest.fixture
@@ -34,6 +36,7 @@ def test_split_results_by_hand(data: LabelledVideos) -> None:
     per_class = result.pop("per_class")
     assert result == {
         "videos": 3,
+        "annotated_videos": 5,
         "top1": pytest.approx(1 / 3),  # the third ties with jump, which comes first
         "top5": 1.0,
         "mean_class_accuracy": 0.25,  # run, fast 1/2, swim 0; jump has no test video
@@ -58,7 +61,12 @@ def test_metrics_say_what_was_selected_and_evaluated_on(data: LabelledVideos) ->
     assert found["top1"] == found["models"]["linear"]["splits"]["test"]["top1"] == pytest.approx(1 / 3)
     assert found["chance"] == pytest.approx(1 / 3)
     assert (found["top_k"], found["evaluated_on"]) == (3, "test")
-    assert found["headline"] == {"top-1": found["top1"], "chance": found["chance"]}
+    assert found["headline"] == {"top-1": found["top1"], "mean class accuracy": 0.25, "chance": found["chance"]}
+    assert found["num_annotated"] == {"train": 5, "val": 2, "test": 5}  # v9 may be of any split
+    assert found["missing"] == [
+        {"video": "v8", "split": "test", "why": "gave no clip"},
+        {"video": "v9", "split": None, "why": "not in the manifest"},
+    ]
     assert found["num_videos"] == {"train": 4, "val": 1, "test": 3}
     assert found["num_clips"] == {"train": 8, "val": 2, "test": 6}
     assert (found["models"]["linear"]["best_epoch"], found["models"]["linear"]["best_val_loss"]) == (2, 0.7)
