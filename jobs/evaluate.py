@@ -13,13 +13,15 @@ from jobs import evaluate_group
 from jobs.display import wide_console
 from jobs.entry import run_app
 from jobs.prepare import plan_config
-from jobs.train import add_result, new_table, pick_heads
+from jobs.train import add_result, headline_text, new_table, pick_heads
 from pipeline.config import load_config
 from pipeline.store import Store
 from pipeline.threads import num_cores
 from pipeline.training.evaluate import evaluate_head
 from pipeline.training.splits import SPLITS
 from schemas.errors import UsageError
+
+COUNTS = ("videos", "clips", "segments", "boxes", "keyframes", "tubes")  # of a class, as results name them
 
 
 def main(
@@ -48,23 +50,56 @@ def main(
 def _print(results: list[dict[str, Any]]) -> None:
     console = wide_console()
     for result in results:
-        table = new_table()
-        for name, model in result["models"].items():
-            add_result(table, result["product"], name, result["split"], model, chance=result["chance"])
-        console.print(table)
-        console.print(_per_class(result))
+        console.print(_overall(result))
+        if (table := _per_class(result)) is not None:
+            console.print(table)
 
 
-def _per_class(result: dict[str, Any]) -> Table:
-    """A row for each class, a column for each model."""
-    models = result["models"]
-    table = Table(title=f"{result['product']}, class by class: accuracy in %", title_justify="left")
-    for column in ("class", "videos", *models):
-        table.add_column(column, justify="left" if column == "class" else "right")
-    for rows in zip(*(model["per_class"] for model in models.values()), strict=True):
-        shares = ["–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f}" for row in rows]
-        table.add_row(rows[0]["label"], str(rows[0]["videos"]), *shares)
+def _overall(result: dict[str, Any]) -> Table:
+    """The accuracies of each model of a classifier, or what a head of another kind measures."""
+    path, split, models = result["product"], result["split"], result.get("models", {})
+    if "headline" in result:
+        table = Table(title="heads", title_justify="left")
+        for column in ("head", "on", "metrics"):
+            table.add_column(column, no_wrap=column != "metrics")
+        table.add_row(path, split, headline_text(result["headline"]))
+        return table
+    table = new_table()
+    for name, model in models.items():
+        add_result(table, path, name, split, model, chance=result["chance"])
     return table
+
+
+def _per_class(result: dict[str, Any]) -> Table | None:
+    """A row for each class; a column for each model, or for each share that the only one has."""
+    models = result.get("models") or {"": result}
+    rows_of = {name: [_flat(row) for row in model.get("per_class", ())] for name, model in models.items()}
+    first = next(iter(rows_of.values()))
+    if not first:
+        return None
+    counts = [key for key, value in first[0].items() if isinstance(value, int) and key in COUNTS]
+    shares = [key for key, value in first[0].items() if value is None or isinstance(value, float)]
+    what = dict.fromkeys(share.partition("@")[0] for share in shares)
+    table = Table(title=f"{result['product']}, class by class: {', '.join(what)} in %", title_justify="left")
+    for column in ("class", *counts, *(_column(name, share) for name in models for share in shares)):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for rows in zip(*rows_of.values(), strict=True):
+        values = [row[share] for row in rows for share in shares]
+        shown = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+        table.add_row(rows[0]["label"], *(str(rows[0][key]) for key in counts), *shown)
+    return table
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """The same with {"ap": {"0.5": …}} as {"ap@0.5": …}."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= {f"{key}@{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _column(model: str, share: str) -> str:
+    return f"{model} {share}" if model and "@" in share else model or share
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ def new_table() -> Table:
 def add_result(table: Table, path: str, model: str, split: str, result: dict[str, Any], *, chance: float) -> None:
     """Add one model's numbers on one split."""
     shares = [result["top1"], result["top5"], result["mean_class_accuracy"], chance, result["majority"]]
-    table.add_row(path, model, split, str(result["videos"]), *(f"{100 * share:.1f}" for share in shares))
+    videos, labelled = str(result["videos"]), str(result["annotated_videos"])
+    covered = videos if videos == labelled else f"{videos} of {labelled}"  # the others have no features
+    table.add_row(path, model, split, covered, *(f"{100 * share:.1f}" for share in shares))
 
 
 # ---------------------------------------------------------------- Ray Train

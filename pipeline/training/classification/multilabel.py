@@ -94,17 +94,24 @@ def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
     """What metrics.json holds of the models, the head itself first."""
     split = evaluated_on(data)
     found = summary(data, trained, split_results=split_results)
-    (_, head), *probes = ((name, model["splits"][split]) for name, model in found["models"].items())
-    headline = {"mAP": head["map"], "hit@1": head["hit1"], "hit@5": head["hit5"], "chance (mAP)": head["chance"]}
-    headline |= {f"mAP of the {name} probe": probe["map"] for name, probe in probes}
+    models = {name: model["splits"][split] for name, model in found["models"].items()}
     return {
-        **{key: head[key] for key in ("map", "hit1", "hit5", "chance")},
-        "headline": {name: value for name, value in headline.items() if value is not None},
+        **{key: models[next(iter(models))][key] for key in ("map", "hit1", "hit5", "chance")},
+        "headline": headline(models),
         "protocol": PROTOCOLS[data.kind],
         "rows": ROWS[data.kind],
         **({"annotations": dict(data.annotations)} if data.annotations else {}),
         **found,
     }
+
+
+def headline(models: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What a table shows first of the models' `split_results`: the head's numbers, and the mAP of its probe."""
+    head, *_ = models.values()
+    probes = {f"mAP of the {name} probe": model["map"] for name, model in models.items() if model is not head}
+    shown = {"mAP": head["map"], "hit@1": head["hit1"], "hit@5": head["hit5"], "chance (mAP)": head["chance"], **probes}
+    coverage = f"{head['videos']} of {head['annotated_videos']} videos"
+    return {name: value for name, value in shown.items() if value is not None} | {"coverage": coverage}
 
 
 def predictions_csv(data: HeadData, scores: Scores) -> bytes:

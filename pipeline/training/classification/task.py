@@ -156,5 +156,6 @@ class ClassificationTask(Task[Batch]):
             name: split_results(self.data, chosen, self.predict(settings, models[name], videos))
             for name, settings in self.models().items()
         }
-        chance = 1 / len(self.data.classes) if single else multilabel.chance(self.data, chosen)
-        return {"split": chosen, "chance": chance, "models": numbers}
+        if single:
+            return {"split": chosen, "chance": self.guess, "models": numbers}
+        return {"split": chosen, "headline": multilabel.headline(numbers), "models": numbers}
