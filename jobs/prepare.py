@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from pipeline import backbones, receipts
+from pipeline.annotations import annotations_sha256
 from pipeline.backbones.identity import file_sha256
 from pipeline.graph import Plan, digest, make_plan
 from pipeline.sources import build_manifest, source_json
@@ -42,8 +43,6 @@ def hash_files(path: str, settings: Features | HeadBase) -> str | None:
     hashes = []
     try:
         if (found := getattr(settings, "annotations", None)) is not None:
-            from pipeline.annotations import annotations_sha256
-
             hashes.append(annotations_sha256(found))
         if isinstance(settings, RoIHead) and settings.proposals not in ("learned", "truth"):
             hashes.append(file_sha256(settings.proposals))
