@@ -22,7 +22,7 @@ ROWS: tuple[tuple[tuple[float, float, int], ...], ...] = (  # of each video: sta
     ((1.0, 4.5, 0), (3.0, 19.0, 1), (19.5, 26.0, 2)),  # the last one ends after the last clip
     ((-0.5, 0.5, 1),),
     (),
-    ((2.0, 2.5, 2), (5.0, 12.0, 2)),
+    ((2.0, 2.5, 2), (3.0, 10.0, 2), (11.0, 17.0, 0)),  # the centre of the last one lies in the padding
 )
 
 
