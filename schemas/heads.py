@@ -199,6 +199,16 @@ class TALNetHead(TemporalSettings):
 # ---------------------------------------------------------------- boxes in space and time
 
 
+class Linking(Section):
+    """How detections of a video's keyframes become tubes: by class score and overlap, from keyframe to keyframe."""
+
+    min_score: float = Field(default=0.05, ge=0, le=1)  # of a class in a keyframe
+    min_iou: float = Field(default=0.2, ge=0, le=1)  # of a box and the last one of its tube
+    max_gap: int = Field(default=2, ge=0)  # keyframes that a tube may miss
+    min_keyframes: int = Field(default=1, ge=1)
+    trim: bool = True  # its ends, where the class is not on (Viterbi)
+
+
 class RoIHead(FeatureHead):
     """Who does what, where, in keyframes; and linked over time, in tubes. On dense maps."""
 
@@ -209,13 +219,15 @@ class RoIHead(FeatureHead):
     proposals: str = "learned"
     min_box_score: float = Field(default=0.8, ge=0, le=1)  # of a csv's boxes
     normalise: Literal["none", "standard"] = "standard"  # per channel
-    hidden: int = Field(default=256, ge=8)
+    hidden: int = Field(default=128, ge=8)
     pool: int = Field(default=7, ge=1)
     max_boxes: int = Field(default=20, ge=1)  # a keyframe
     nms_iou: float = Field(default=0.5, gt=0, le=1)
     min_score: float = Field(default=0.01, ge=0, lt=1)
     iou: float = Field(default=0.5, gt=0, lt=1)  # of the metric
-    epochs: int = Field(default=30, ge=1)
+    linking: Linking = Linking()
+    lr: float = Field(default=3e-3, gt=0)
+    epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=8, ge=1)
 
 
@@ -249,8 +261,6 @@ class ClipClassifierHead(HeadBase):
     augment: Augment = Augment()
     freeze: tuple[str, ...] = ()  # layers, by the names that `features: layer` takes: these and all before stay
     precision: Literal["fp32", "bf16"] = "fp32"  # of the arithmetic; weights are fp32
-    optimizer: Literal["adamw", "sgd"] = "sgd"
-    lr: float = Field(default=0.05, gt=0)
     epochs: int = Field(default=30, ge=1)
     batch_size: int = Field(default=16, ge=1)
 
