@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from pipeline.graph import Product, Unit, digest
 from pipeline.store import Store
 from pipeline.threads import using_torch_threads
 from pipeline.training.task import Source
-from pipeline.units import plan_units, read_manifest, write_manifest
+from pipeline.units import LABELS_KEY, plan_units, read_manifest, write_manifest
 from schemas.features import feature_schema
 from schemas.ledger import LedgerRow
-from schemas.manifest import MANIFEST_SCHEMA
+from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS
 
+STEP_S = 3.2  # from clip to clip
 NAMES = ("jump", "run", "swim", "wave")
 
 
@@ -32,7 +34,8 @@ class Video:
     split: str | None = None
     status: str = "ok"  # of its features
     start_s: float = 0.0
-    step_s: float = 3.2
+    step_s: float = STEP_S
+    segments: tuple[tuple[float, float, int], ...] = ()  # start_s, end_s, label id
 
 
 @dataclass
@@ -66,10 +69,15 @@ class Dataset:
                     "split": video.split,
                     "labels": [NAMES[label_id] for label_id in video.label_ids],
                     "label_ids": list(video.label_ids),
+                    "segment_start_s": [start_s for start_s, _, _ in video.segments],
+                    "segment_end_s": [end_s for _, end_s, _ in video.segments],
+                    "segment_label_ids": [label_id for _, _, label_id in video.segments],
                 }
                 for video in videos
             ]
-            write_manifest(self.store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
+            fields = [*MANIFEST_SCHEMA, *(SEGMENT_FIELDS if any(video.segments for video in videos) else ())]
+            schema = pa.schema(fields, metadata={LABELS_KEY: json.dumps(NAMES)})
+            write_manifest(self.store, pa.Table.from_pylist(rows, schema=schema))
         product = Product(kind="features", name=name, settings={"name": name}, upstream={}, code_version=1)
         self.features[name] = product
         for unit in self.units:
@@ -147,6 +155,36 @@ def order_task(num_videos: int, *, dim: int = 8, seed: int = 0, splits: Sequence
         split = splits[index // 2 % len(splits)]
         videos.append(Video(f"video-{index:04d}", (label_id,), clips.astype(np.float32), split))
     return videos
+
+
+def activity_task(
+    num_videos: int, *, dim: int = 8, seed: int = 0, splits: Sequence[str | None] = (None,)
+) -> list[Video]:
+    """Two things that may go on at once: `jump` shows in each of its clips; `run` only in the clip where it begins, and
+    lasts to the end of the video. Segments begin and end between the centres of clips."""
+    random = np.random.default_rng(seed)
+    jumping, starting = random.normal(size=(2, dim))
+    videos = []
+    for index in range(num_videos):
+        num_clips = int(random.integers(6, 12))
+        clips = random.normal(scale=0.3, size=(num_clips, dim))
+        first, run = int(random.integers(0, num_clips - 2)), int(random.integers(1, num_clips))
+        last = first + int(random.integers(1, 3))  # jumps, one clip or two
+        segments = [(first * STEP_S, last * STEP_S, 0)]
+        clips[first:last] += jumping
+        if index % 3:  # a third of the videos has no run
+            segments.append((run * STEP_S, num_clips * STEP_S, 1))
+            clips[run] += 2 * starting
+        labels = tuple(sorted({label_id for _, _, label_id in segments}))
+        split = splits[index // 3 % len(splits)]
+        video = Video(f"video-{index:04d}", labels, clips.astype(np.float32), split)
+        videos.append(replace(video, segments=tuple(segments)))
+    return videos
+
+
+@pytest.fixture
+def make_activity_task() -> Callable[..., list[Video]]:
+    return activity_task
 
 
 @pytest.fixture
