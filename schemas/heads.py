@@ -169,8 +169,8 @@ class ActionFormerHead(TemporalSettings):
     channels: int = Field(default=128, ge=8)
     levels: int = Field(default=5, ge=1, le=10)
     heads: int = Field(default=4, ge=1)
-    window: int = Field(default=9, ge=1)  # steps that attention sees
-    dropout: float = Field(default=0.1, ge=0, lt=1)
+    window: int = Field(default=9, ge=1)  # steps that attention sees: odd, as many before as after
+    dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=4, ge=1)
     warmup_epochs: int = Field(default=5, ge=0)
@@ -179,6 +179,8 @@ class ActionFormerHead(TemporalSettings):
     def _divides(self) -> ActionFormerHead:
         if self.channels % self.heads:
             raise ValueError(f"channels: {self.channels} can't be shared evenly by heads: {self.heads}")
+        if self.window % 2 == 0:
+            raise ValueError(f"window: an odd number of steps, got {self.window}")
         return self
 
 
