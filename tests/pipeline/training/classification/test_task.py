@@ -21,8 +21,6 @@ from pipeline.training.loop import EpochReport
 from schemas.errors import ReelmillError
 from schemas.receipt import Receipt
 
-STEP_S = 3.2
-
 
 def train(dataset: Any, product: Product, report: Any = lambda news: None) -> Receipt:
     return train_head(product, dataset.whole, dataset.store, feature_units=dataset.units, report=report)
@@ -76,10 +74,10 @@ def test_dense_predictions_stand_alone(dataset: Any, make_activity_task: Callabl
     classes = json.loads(table.schema.metadata[b"reelmill.classes"])
     assert classes == [{"label_id": 0, "label": "jump"}, {"label_id": 1, "label": "run"}]
     assert table["video_id"].to_pylist() == [video.video_id for video in videos for _ in video.clips]
-    centers = [index * STEP_S + 1.6 for video in videos for index in range(len(video.clips))]
+    centers = [index * 3.2 + 1.6 for video in videos for index in range(len(video.clips))]
     np.testing.assert_allclose(table["center_s"].to_numpy(), centers)
     expected = [
-        [k for s, e, k in sorted(video.segments, key=lambda segment: segment[2]) if s <= index * STEP_S + 1.6 < e]
+        [k for s, e, k in sorted(video.segments, key=lambda segment: segment[2]) if s <= index * 3.2 + 1.6 < e]
         for video in videos
         for index in range(len(video.clips))
     ]
@@ -94,7 +92,7 @@ def test_dense_predictions_stand_alone(dataset: Any, make_activity_task: Callabl
 def test_annotations_come_from_a_file_as_well(
     dataset: Any, make_activity_task: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The same segments give the same training, but for where labels are numbered from."""
+    """The same segments give the same training, wherever segments and splits are said."""
     videos = make_activity_task(30, splits=("train", "val", "test"))
     names = ("jump", "run")
     database = {
@@ -106,20 +104,13 @@ def test_annotations_come_from_a_file_as_well(
     }
     (tmp_path / "truth.json").write_text(json.dumps({"database": database}))
     dataset.write(videos)
-    of_manifest, of_file = (
-        dataset.head(name="a", kind="linear", labels="dense"),
-        dataset.head(
-            name="b",
-            kind="linear",
-            labels="dense",
-            annotations={"kind": "activitynet", "json": str(tmp_path / "truth.json")},
-        ),
-    )
+    train(dataset, dataset.head(name="of_manifest", kind="linear", labels="dense"))
     for video in videos:
-        video.split, video.segments = None, ()
-    train(dataset, of_manifest)
-    train(dataset, of_file)
-    one, other = tree(dataset.root / "heads/a"), tree(dataset.root / "heads/b")
+        video.split, video.segments, video.label_ids = None, (), ()
+    dataset.write(videos)
+    annotations = {"kind": "activitynet", "json": str(tmp_path / "truth.json")}
+    train(dataset, dataset.head(name="of_file", kind="linear", labels="dense", annotations=annotations))
+    one, other = tree(dataset.root / "heads/of_manifest"), tree(dataset.root / "heads/of_file")
     for name in ("predictions.parquet", "curves.csv", "checkpoints/best.safetensors"):
         assert one[name] == other[name]
 
