@@ -27,6 +27,7 @@ from pipeline.store import Store, resolve
 from pipeline.threads import num_cores
 from pipeline.training.head import train_head
 from pipeline.training.loop import EpochReport, Report, StepReport
+from pipeline.training.tasks import settings_of, task_class
 from pipeline.training.worker import Worker
 from schemas.errors import ReelmillError, StorageError, UsageError
 from schemas.receipt import Receipt
@@ -82,7 +83,8 @@ def train_heads(
             stack.enter_context(runner.cluster(address=address, workers=workers))
         report = stack.enter_context(_showing())
         for product in products:
-            fit(product, plan.whole, store, feature_units=plan.units, workers=workers, report=report)
+            on = workers if product in pending else 1  # what stands is only looked at
+            fit(product, plan.whole, store, feature_units=plan.units, workers=on, report=report)
     return {product.path: json.loads(store.read(f"{product.path}/metrics.json")) for product in products}
 
 
@@ -137,19 +139,22 @@ def fit(
 ) -> Receipt:
     """Train one head under Ray Train: in this process for one worker, else on the Ray that this process is part of.
 
-    Data parallel: each worker holds all features and takes its share of each batch; the first one evaluates and
-    writes. Raises ReelmillError as `train_head` does, and when workers died too often.
+    Data parallel: each worker reads all features (or the list of all clips) and takes its share of each batch; the
+    first one evaluates and writes. A task that gains from GPUs has one for each worker where the cluster has GPUs.
+    Raises ReelmillError as `train_head` does, and when workers died too often.
     """
     scratch = f"{product.path}/{RAY_FOLDER}"
     store.delete_folder(scratch)  # of a killed run; resuming goes by our own checkpoint
     filesystem, root = resolve(store.uri)
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode
+    uses_gpus = workers > 1 and task_class(settings_of(product.settings)).wants_gpu and _have_gpus(workers)
     with contextlib.ExitStack() as stack:
         if workers > 1:
             report = stack.enter_context(runner.hearing(report))
         trainer = TorchTrainer(
             _loop(product, unit, store, feature_units=feature_units, workers=workers, report=report),
-            scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0),  # 0: here, without a cluster
+            # 0: here, without a cluster
+            scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0, use_gpu=uses_gpus),
             run_config=RunConfig(
                 name="train",
                 storage_path=f"{root}/{scratch}",
@@ -166,6 +171,14 @@ def fit(
     if isinstance(finished.return_value, str):
         raise ReelmillError(finished.return_value)
     return cast(Receipt, finished.return_value)
+
+
+def _have_gpus(workers: int) -> bool:
+    """Whether the cluster has a GPU for each worker. Raises UsageError where it has some, but not enough."""
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    if 0 < gpus < workers:
+        raise UsageError(f"--workers {workers}: each takes a GPU, and the cluster has {gpus}; take --workers {gpus}")
+    return gpus > 0
 
 
 def _loop(

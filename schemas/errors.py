@@ -6,7 +6,8 @@ class ReelmillError(Exception):
 
 
 class StorageError(ReelmillError):
-    """The dataset's storage can't be written: going on is pointless until that is mended. The exit status is 1."""
+    """The dataset's storage can't be written, or a sample in it can't be used: going on is pointless until that is
+    mended. The exit status is 1."""
 
 
 class UsageError(ReelmillError):

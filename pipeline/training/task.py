@@ -85,7 +85,8 @@ class Task(ABC, Generic[B]):
     settings: HeadBase
     ledger: tuple[LedgerRow, ...]  # one row per manifest row
     num_train: int  # items of an epoch
-    device = torch.device("cpu")  # where the model is trained; most heads are too small to gain from a GPU
+    wants_gpu = False  # most heads are too small to gain from one
+    device = torch.device("cpu")  # where the model is trained
 
     @staticmethod
     @abstractmethod

@@ -23,8 +23,16 @@ class Worker:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module as a forward pass should call it: gradients are averaged over the workers."""
-        return DistributedDataParallel(module) if self.world_size > 1 else module
+        """The module as a forward pass should call it: gradients are averaged over the workers.
+
+        On GPUs batch norms take their statistics from the whole batch; on CPUs, where torch has no such thing, each
+        worker's from its own share of it, and the first worker's running statistics are kept.
+        """
+        if self.world_size == 1:
+            return module
+        if any(parameter.is_cuda for parameter in module.parameters()):
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for the module itself
+        return DistributedDataParallel(module)
 
     def sum(self, value: float) -> float:
         """The sum of a number over all workers, in double precision."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -20,10 +21,9 @@ from pipeline.backbones.views import cut, views_of
 from pipeline.shards import read_sample
 from pipeline.stages.clip_inputs import Upstream
 from pipeline.store import Store
-from pipeline.threads import num_cores
 from pipeline.training.clips.augment import augmented, draw
 from pipeline.training.clips.dataset import StoredClip
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.heads import Augment
 
 BATCHES_AHEAD = 2
@@ -39,7 +39,7 @@ class Wanted:
 
 
 class ClipLoader:
-    """Reads clips of one product at the size that enters the net. `with ClipLoader(...) as loader: …`"""
+    """Reads clips of one product at the size that enters the net. To be closed."""
 
     def __init__(
         self,
@@ -52,17 +52,19 @@ class ClipLoader:
     ) -> None:
         self._store, self._upstream, self._preprocessing = store, upstream, preprocessing
         self._size, self._augment = size, augment
-        self._pool = ThreadPoolExecutor(num_cores(), thread_name_prefix="clips")
+        cv2.setNumThreads(1)  # clips are decoded by threads of our own
+        # as many as torch has: workers on one machine share its cores
+        self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="clips")
         self._local = threading.local()
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads, which lets go of their shards."""
         self._pool.shutdown(cancel_futures=True)
 
     def batches(self, wanted: Iterable[Sequence[Wanted]]) -> Iterator[Tensor]:
         """(N, T, h, w, C) of each batch, in order: uint8 RGB, or flow as float32 px.
 
-        Raises ReelmillError for a sample that is damaged.
+        Raises StorageError for a clip that can't be used.
         """
         ahead: deque[list[Future[NDArray[np.generic]]]] = deque()
         try:
@@ -78,20 +80,28 @@ class ClipLoader:
                     future.cancel()
 
     def read(self, wanted: Wanted) -> NDArray[np.generic]:
-        """(T, h, w, C) of one clip. Raises ReelmillError, naming it, where it is damaged."""
+        """(T, h, w, C) of one clip. Raises StorageError, naming it, where it can't be used."""
         clip = wanted.clip
         try:
             frames = self._upstream.decode(read_sample(self._open(clip.unit), clip.span))
-        except (ReelmillError, tarfile.TarError) as error:
-            raise ReelmillError(f"{self._upstream.path}: clip {clip.clip_id} can't be used: {error}") from None
-        frames = self._preprocessing.fit(frames)
+            said = (self._upstream.frames, *clip.size, self._upstream.num_channels)
+            if frames.shape != said:
+                raise ReelmillError(f"it holds {frames.shape}, and its index and card say {said} (T, H, W, C)")
+            return self._view(self._preprocessing.fit(frames), wanted.seed)
+        except (ReelmillError, tarfile.TarError, OSError) as error:
+            # of the storage, because one worker of several may be alone with it
+            raise StorageError(f"{self._upstream.path}: clip {clip.clip_id} can't be used: {error}") from None
+
+    def _view(self, frames: np.ndarray, seed: int | None) -> NDArray[np.generic]:
+        """What enters the net of a clip's frames, of flow as px: a level can't be scaled."""
         meanings = self._upstream.level_meanings
         if meanings is not None:
-            frames = meanings[frames]  # a level can't be scaled: px can
-        if wanted.seed is None:
-            (view,) = cut(frames, self._size, views_of(frames.shape[1:3], self._size, crops=1, flip=False))
+            frames = meanings[frames]
+        frame = (frames.shape[1], frames.shape[2])
+        if seed is None:
+            (view,) = cut(frames, self._size, views_of(frame, self._size, crops=1, flip=False))
             return np.ascontiguousarray(view)
-        drawn = draw(self._augment, frame=frames.shape[1:3], size=self._size, rng=np.random.default_rng(wanted.seed))
+        drawn = draw(self._augment, frame=frame, size=self._size, rng=np.random.default_rng(seed))
         return augmented(frames, drawn, size=self._size)
 
     def _open(self, unit: int) -> pa.NativeFile:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import backbones
+from pipeline.backbones import precision
+from pipeline.backbones.checkpoints import COUNTER
 from pipeline.backbones.loading import NUM_CLASSES, serialized
 from pipeline.backbones.network import Network
 from pipeline.receipts import UnitWriter
@@ -36,7 +38,7 @@ from pipeline.training.clips.loader import ClipLoader, Wanted
 from pipeline.training.shares import Part, shared_batches
 from pipeline.training.splits import Split
 from pipeline.training.task import Share, Source, Task, Trained
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, UsageError
 from schemas.heads import ClipClassifierHead, HeadBase
 
 
@@ -55,6 +57,7 @@ class ClipTask(Task[Batch]):
     score_name = "top-1"
     select_by = "score"
     loss_name = "cross-entropy"
+    wants_gpu = True
 
     def __init__(self, source: Source, settings: ClipClassifierHead, constants: Weights | None = None) -> None:
         self.settings: ClipClassifierHead = settings
@@ -63,7 +66,11 @@ class ClipTask(Task[Batch]):
         self.ledger = self.data.ledger
         self.num_train = len(self.data.clips_of("train"))
         self.upstream = read_upstream(self.store, settings.source)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.upstream.fingerprint != source.product.upstream[settings.source]:
+            raise ReelmillError(f"{settings.source}: its card is of other settings; run the whole config again")
+        self.device = precision.device()
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         self._first = self._first_net()
         self.size = self._input_size(self._first)
         self._frozen = self._modules_to_freeze(self._first)
@@ -79,7 +86,8 @@ class ClipTask(Task[Batch]):
         }
 
     def identity(self) -> str:
-        ids = hashlib.sha256("\n".join(clip.clip_id for clip in self.data.clips).encode())
+        ids = hashlib.sha256("\n".join(self.data.shards_sha256).encode())
+        ids.update("\n".join(clip.clip_id for clip in self.data.clips).encode())
         for array in (self.data.group, self.data.labels, np.char.encode(self.data.splits)):
             ids.update(array.tobytes())
         return ids.hexdigest()
@@ -100,8 +108,14 @@ class ClipTask(Task[Batch]):
         return net
 
     def _first_net(self) -> Network:
+        """What training starts from, with the checkpoint's classifier if it has one."""
         settings = self.settings
         options = dict(settings.model_options)
+        if NUM_CLASSES in options:
+            raise UsageError(
+                f"{self.product.path}: model_options.{NUM_CLASSES} is for features; here it is the number of the "
+                "clips' classes; drop it"
+            )
         if backbones.random_seed(settings.weights) is not None:
             options[NUM_CLASSES] = len(self.data.classes)
         return backbones.build(
@@ -119,17 +133,23 @@ class ClipTask(Task[Batch]):
         return new
 
     def _input_size(self, net: Network) -> tuple[int, int]:
-        """The (height, width) that enters the net. Raises ReelmillError where clips would differ in it."""
-        preprocessing = net.spec.preprocessing
-        sizes = {preprocessing.crop or preprocessing.target(*size) for size in sizes_of(self.data.clips)}
-        if len(sizes) > 1:
-            have = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
-            raise ReelmillError(
-                f"{self.product.path}: its clips are of several sizes ({have}), and a batch takes one; set "
-                "preprocess.crop here, or resize in the clips"
-            )
-        (size,) = sizes
-        net.spec.require_input(self.upstream.frames, size)
+        """The (height, width) that enters the net. Raises ReelmillError where clips would differ in it or don't fit."""
+        preprocessing, where = net.spec.preprocessing, self.product.path
+        stored = list(sizes_of(self.data.clips))
+        try:
+            for size in stored:
+                preprocessing.fit(np.zeros((1, *size, self.upstream.num_channels), np.uint8))
+            sizes = {preprocessing.crop or preprocessing.target(*size) for size in stored}
+            if len(sizes) > 1:
+                have = ", ".join(f"{height}×{width}" for height, width in sorted(sizes))
+                raise ReelmillError(
+                    f"its clips are of several sizes ({have}), and a batch takes one; set preprocess.crop here, or "
+                    "resize in the clips"
+                )
+            (size,) = sizes
+            net.spec.require_input(self.upstream.frames, size)
+        except ReelmillError as error:
+            raise type(error)(f"{where}: {error}") from None
         return size
 
     def _modules_to_freeze(self, net: Network) -> list[str]:
@@ -152,8 +172,7 @@ class ClipTask(Task[Batch]):
     def losses(self, model: nn.Module, forward: Callable[..., Any], batch: Batch) -> Tensor:
         assert isinstance(model, Network)
         logits = self._logits(model, forward, batch.clips)
-        losses = F.cross_entropy(logits, batch.labels.to(self.device), reduction="none")
-        return losses.cpu()
+        return F.cross_entropy(logits, batch.labels.to(self.device), reduction="none").cpu()
 
     def _logits(self, model: Network, forward: Callable[..., Any], clips: Tensor) -> Tensor:
         """(N, K) float32 of (N, T, h, w, C) decoded clips."""
@@ -174,7 +193,7 @@ class ClipTask(Task[Batch]):
     def _predict(self, settings: HeadBase, model: nn.Module, split: Split) -> tuple[NDArray[np.float32], float]:
         """Class probabilities (videos of the split, K), averaged over clips; and the mean loss of the clips."""
         assert isinstance(model, Network)
-        model.eval()
+        model.to(self.device).eval()
         clips = self.data.clips_of(split)
         places = [clips[at : at + settings.batch_size] for at in range(0, len(clips), settings.batch_size)]
         sums = np.zeros((len(self.data.labels), len(self.data.classes)), dtype=np.float64)
@@ -200,7 +219,8 @@ class ClipTask(Task[Batch]):
             "clips": dict(self.product.upstream),
             "input": {"frames": self.upstream.frames, "size": list(self.size), "fps": self.upstream.fps},
             "preprocess": spec.preprocessing.facts(),
-            "started_from": {"weights": self._first.weights.source, "sha256": self._first.weights.sha256},
+            # the place of the file is in the settings: it may move
+            "started_from": {"sha256": self._first.weights.sha256, "format": self._first.weights.format},
             "frozen": self._frozen,
             "classes": [{"label_id": label_id, "label": label} for label_id, label in self.data.classes],
         }
@@ -209,12 +229,12 @@ class ClipTask(Task[Batch]):
         return serialized(weights, name=self._first.spec.name, options=self._first.options)
 
     def weights(self, checkpoint: Weights) -> Weights:
-        counters = {name: value for name, value in self._first.state_dict().items() if name not in checkpoint}
-        classes = {name: value for name, value in counters.items() if value.ndim == 0}  # batches seen, never stored
-        return {**checkpoint, **classes}
+        counters = [name for name in self._first.state_dict() if name.endswith(COUNTER)]  # of batches; never stored
+        return {**checkpoint, **dict.fromkeys(counters, torch.zeros((), dtype=torch.int64))}
 
     def write(self, writer: UnitWriter, trained: Mapping[str, Trained]) -> dict[str, Any]:
-        return write_results(writer, self.data, trained, where=self.product.path)
+        results = write_results(writer, self.data, trained, where=self.product.path)
+        return {**results, "left_out_clips": dict(self.data.left_out_clips)}
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
         chosen = chosen_split(self.data, split, where=self.product.path)
