@@ -27,6 +27,8 @@ from schemas.ledger import LedgerRow
 
 SAME_SHARE = 1e-3  # of a frame's side: views of two products that differ by less are one
 
+INSTANTS_AT_A_TIME = 256
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -62,10 +64,13 @@ class Maps:
         """
         rows = self.of_video(video)
         start_s, center_s, end_s = self.windows[rows].T
-        has = (start_s <= second[:, None]) & (second[:, None] < end_s)  # (N, maps of the video)
-        away = np.where(has, np.abs(center_s - second[:, None]), np.inf)
-        best = away.argmin(axis=1)
-        return np.where(has.any(axis=1), rows[best], -1)
+        best = np.full(len(second), -1, dtype=np.int64)
+        for at in range(0, len(second), INSTANTS_AT_A_TIME):
+            some = second[at : at + INSTANTS_AT_A_TIME, None]
+            has = (start_s <= some) & (some < end_s)  # (instants, maps of the video)
+            away = np.where(has, np.abs(center_s - some), np.inf)
+            best[at : at + INSTANTS_AT_A_TIME] = np.where(has.any(axis=1), rows[away.argmin(axis=1)], -1)
+        return best
 
     def step_at(self, row: Ints, second: Floats) -> Floats:
         """The steps (N,) at which instants (N,) are in the maps `row` (N,); see the module."""

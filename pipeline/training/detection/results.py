@@ -18,7 +18,7 @@ from schemas.annotation import BoxTable, Tube, TubeSet, VideoShape
 
 VIDEO_IOUS = (0.2, 0.5, 0.75)
 MEAN_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # 0.5:0.95
-FAR_S = 1e-6
+ROUNDING = 1e-6  # of a frame: seconds that were counted in frames come back to their frame
 
 
 class Found:
@@ -91,7 +91,7 @@ def linked(data: DetectionData, found: Found, rules: Linking) -> TubeSet:
         shapes.append(shape)
         mine = np.flatnonzero(data.keys.video[found.keys] == video)
         assert shape.fps is not None
-        frames = np.floor((data.keys.second[found.keys[mine]] - first_s) * shape.fps + FAR_S).astype(np.int64)
+        frames = np.floor((data.keys.second[found.keys[mine]] - first_s) * shape.fps + ROUNDING).astype(np.int64)
         frames = frames.clip(0, shape.num_frames - 1)
         frames, first = np.unique(frames, return_index=True)
         for run in _runs(frames, rules):
@@ -140,9 +140,11 @@ def _shape_of(data: DetectionData, video: int) -> tuple[VideoShape, float]:
         if shape.num_frames and shape.fps and shape.width and shape.height:
             return shape, float(data.first_s[video])
     rows = data.maps.of_video(video)
-    height, width = data.maps.frame_px[rows[0]].tolist()
-    fps = data.maps.origin.fps
-    return VideoShape(int(np.ceil(data.maps.windows[rows, 2].max() * fps - FAR_S)), fps, width, height), 0.0
+    origin = data.maps.origin
+    x1, y1, x2, y2 = origin.frame
+    height, width = data.maps.frame_px[rows[0]] / [y2 - y1, x2 - x1]  # before the clips' own crop
+    num_frames = int(np.ceil(data.maps.windows[rows, 2].max() * origin.fps - ROUNDING))
+    return VideoShape(num_frames, origin.fps, round(width), round(height)), 0.0
 
 
 def _true_tubes(data: DetectionData, split: str) -> TubeSet:

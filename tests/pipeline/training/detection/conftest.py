@@ -100,7 +100,7 @@ class World:
     ) -> None:
         """Write the manifest, the cards and one features product."""
         self.videos = list(videos)
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "video_id": video.video_id,
                 "uri": f"/videos/{video.video_id}.mp4",
@@ -113,8 +113,10 @@ class World:
         write_manifest(self.store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
         section = {"frames": FRAMES, "fps": CLIP_FPS, "resize": (HEIGHT, WIDTH), "tail": "pad"} | self.clips
         clips = Clips.model_validate(section).model_dump(mode="json")
-        base = Product(kind="clips", name="rgb", settings=clips, upstream={}, code_version=1)
-        values = {"from": "clips/rgb", "model": "small_rgb", "weights": "random:0", "dense": True}
+        base = Product(
+            kind="clips", name="rgb" if name == "maps" else name, settings=clips, upstream={}, code_version=1
+        )
+        values = {"from": base.path, "model": "small_rgb", "weights": "random:0", "dense": True}
         settings = Features.model_validate(values).model_dump(mode="json", by_alias=True)
         product = Product("features", name, settings, {base.path: base.fingerprint}, 1)
         for one in (base, product):
