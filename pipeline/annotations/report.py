@@ -14,6 +14,8 @@ Problem = Literal[
     "segment_before_start",  # it begins before the video
     "segment_after_end",  # it begins after the video
     "segment_clipped",  # it ends after the video
+    "segment_outside_features",  # no window of features shows any of it
+    "segment_beyond_features",  # windows of features show a part of it
     "bad_box",  # not four numbers
     "degenerate_box",  # without a width or a height
     "box_outside",
@@ -24,7 +26,9 @@ Problem = Literal[
     "unreadable_file",  # one of a folder's
 ]
 
-KEPT: frozenset[str] = frozenset({"segment_clipped", "box_clipped"})  # these are used, though changed
+KEPT: frozenset[str] = frozenset(
+    {"segment_clipped", "segment_beyond_features", "box_clipped"}
+)  # these are used, though changed
 NUM_NAMED = 3
 _MAX_VALUE = 120  # characters of a malformed row that are worth showing
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.annotations.report import Problem, Report
 from pipeline.heads.temporal import StepSegments
 from pipeline.training.account import LeftOut, account
 from pipeline.training.annotated import (
@@ -21,17 +22,19 @@ from pipeline.training.annotated import (
     require_coverage,
 )
 from pipeline.training.sequences import Sequences, read_sequences
-from pipeline.training.splits import Role, Split, assign, expects_test
+from pipeline.training.splits import Split, assign, expects_test
 from pipeline.training.task import Source
 from pipeline.training.temporal.grid import Grid, read_grid, rows_of_steps
 from pipeline.units import read_labels, unit_table
-from schemas.annotation import SegmentTable
+from schemas.annotation import AMBIGUOUS, SegmentTable
 from schemas.errors import ReelmillError
 from schemas.heads import TemporalSettings
 from schemas.ledger import LedgerRow
 from schemas.manifest import VideoRow
 
 NO_SPLIT = "none"  # of videos that are not annotated: the head says what it finds in them, too
+SHORTEST_STEPS = 1e-3  # a segment of which features cover less is none
+NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class TemporalData:
     matrix: NDArray[np.float32]  # (all steps, D)
     offsets: NDArray[np.int64]  # (videos + 1,)
     blocks: tuple[int, ...]
-    first_s: NDArray[np.float64]  # (videos,) the instant of step 0
+    covered_s: NDArray[np.float64]  # (videos, 2) from where the first window begins to where the last one ends
     grid: Grid
     segments: tuple[StepSegments, ...]  # of each video, labels index into classes
     classes: tuple[str, ...]
@@ -52,6 +55,11 @@ class TemporalData:
     missing: tuple[Missing, ...]
     facts: Mapping[str, Any]  # what metrics.json says of the annotations
     ledger: tuple[LedgerRow, ...]
+
+    @property
+    def first_s(self) -> NDArray[np.float64]:
+        """(videos,) the instant of step 0."""
+        return self.covered_s[:, 0] + self.grid.window_s / 2
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -79,137 +87,120 @@ def load_temporal(source: Source, settings: TemporalSettings) -> TemporalData:
     rows = [VideoRow.from_dict(row) for row in unit_table(store, source.unit).to_pylist()]
     annotated = join_annotations(settings.annotations, rows, labels=read_labels(store), where=where)
     roles = assign(annotated.rows, holdout=settings.holdout, where=where, labelled="any")
-    trainable = {role.video_id: role for role in roles if not role.reason}
+    splits = {role.video_id: role.split for role in roles if role.split}
     sequences, ledgers = read_sequences(
         store, source.product.upstream, source.units, wanted=[row.video_id for row in rows]
     )
-    splits = {role.video_id: role.split for role in roles if not role.reason}
     missing = find_missing(splits, ledgers, found=sequences.video_ids) + annotated.absent
     require_coverage(missing, len(splits) + len(annotated.absent), allowance=settings.missing, where=where)
-    data = _joined(sequences, annotated, trainable, where=where)
-    needed: tuple[Split, ...] = (
-        ("train", "val", "test") if expects_test(annotated.rows, labelled="any") else ("train", "val")
-    )
-    for split in needed:
-        if split not in data.splits:
-            raise ReelmillError(
-                f"{where}: no annotated video with features is in split {split}; annotate more videos, or change "
-                "holdout.fraction or holdout.seed"
-            )
-    unused = {role.video_id: LeftOut(role.reason, role.message) for role in roles if role.reason}
-    used = set(trainable) & set(data.video_ids)
-    unannotated = {
-        video_id: LeftOut("not_trained", f"{why.message}; what the head finds in it is in its predictions")
-        for video_id, why in annotated.left_out.items()
-    }
+    data = _joined(sequences, annotated, splits, where=where)
+    needed: tuple[Split, ...] = ("train", "val")
+    if expects_test(annotated.rows, labelled="any"):
+        needed = ("train", "val", "test")
+    _require_examples(data, needed, where=where)
+    left_out = {role.video_id: LeftOut(role.reason, role.message) for role in roles if role.reason}
+    left_out |= annotated.left_out
     steps = dict(zip(data.video_ids, data.lengths.tolist(), strict=True))
     ledger = account(
         rows,
         ledgers,
-        left_out=unused | unannotated,
-        num_items={video_id: steps[video_id] for video_id in used},
+        left_out={video_id: _not_trained(why) for video_id, why in left_out.items()},
+        num_items={video_id: steps.get(video_id, 0) for video_id in splits},
         nothing=LeftOut("no_clips", "gave no features to train on"),
     )
-    return replace(data, missing=missing, ledger=tuple(ledger), facts=_facts(annotated, data))
+    facts = {
+        "segments": len(data.truth.certain()),
+        "left_out": dict(sorted(Counter(why.reason for why in left_out.values()).items())),
+        "dropped": annotated.report.as_json(),
+    }
+    return replace(data, missing=missing, ledger=tuple(ledger), facts=facts)
+
+
+def _not_trained(why: LeftOut) -> LeftOut:
+    return LeftOut("not_trained", f"{why.message}; what the head finds in it is in its predictions")
 
 
 def _joined(
-    sequences: Sequences, annotated: AnnotatedVideos, trainable: Mapping[str, Role], *, where: str
+    sequences: Sequences, annotated: AnnotatedVideos, splits: Mapping[str, Split], *, where: str
 ) -> TemporalData:
-    """The steps and segments of all videos that have features."""
+    """The steps and segments of all videos that have features; segments that these do not cover are noted in the
+    annotations' report."""
     place = dict(zip((row.video_id for row in annotated.rows), annotated.video.tolist(), strict=True))
     grid = read_grid(sequences.windows, sequences.offsets, where=where)
-    rows, lengths, first_s = [], [], []
+    rows, lengths, covered_s = [], [], []
     for index, video_id in enumerate(sequences.video_ids):
         start, stop = sequences.offsets[index : index + 2]
-        start_s = sequences.windows[start:stop, 0]
-        of_steps = rows_of_steps(start_s, grid, where=where, video_id=video_id)
+        windows = sequences.windows[start:stop]
+        of_steps = rows_of_steps(windows[:, 0], grid, where=where, video_id=video_id)
         rows.append(start + of_steps)
         lengths.append(len(of_steps))
-        first_s.append(grid.first_s(float(start_s[0])))
-    videos = [place.get(video_id) for video_id in sequences.video_ids]
-    splits = [trainable[v].split if v in trainable else NO_SPLIT for v in sequences.video_ids]
-    used = np.array(
-        [v for v, split in zip(videos, splits, strict=True) if v is not None and split != NO_SPLIT], np.int64
-    )
+        covered_s.append((windows[0, 0], windows[:, 2].max()))
+    used = [place[video_id] for video_id in sequences.video_ids if video_id in splits]
     truth = annotated.truth.select(np.isin(annotated.truth.video, used))
-    classes = _classes(truth, videos, splits, where=where)
-    segments = [
-        _segments(truth, video, classes, first_s=first, grid=grid, steps=steps)
-        for video, first, steps in zip(videos, first_s, lengths, strict=True)
-    ]
-    return TemporalData(
+    data = TemporalData(
         video_ids=sequences.video_ids,
         names=tuple(
-            annotated.truth.videos[video] if video is not None else video_id
-            for video, video_id in zip(videos, sequences.video_ids, strict=True)
+            truth.videos[place[video_id]] if video_id in place else video_id for video_id in sequences.video_ids
         ),
-        splits=np.array(splits, dtype=str),
+        splits=np.array([splits.get(video_id, NO_SPLIT) for video_id in sequences.video_ids], dtype=str),
         matrix=sequences.matrix[np.concatenate(rows)],
         offsets=np.cumsum([0, *lengths], dtype=np.int64),
         blocks=sequences.blocks,
-        first_s=np.array(first_s),
+        covered_s=np.array(covered_s),
         grid=grid,
-        segments=tuple(segments),
-        classes=classes,
+        segments=(),
+        classes=tuple(sorted({truth.labels[label] for label in truth.certain().label})),
         truth=truth,
         missing=(),
         facts={},
         ledger=(),
     )
+    videos = [place[video_id] if video_id in splits else None for video_id in sequences.video_ids]
+    segments = [_segments(data, index, video, annotated.report) for index, video in enumerate(videos)]
+    return replace(data, segments=tuple(segments))
 
 
-def _segments(
-    truth: SegmentTable,
-    video: int | None,
-    classes: Sequence[str],
-    *,
-    first_s: float,
-    grid: Grid,
-    steps: int,
-) -> StepSegments:
-    """A video's segments in steps; of those that reach beyond its windows the part inside. Ambiguous ones are no
-    examples."""
-    index = {name: k for k, name in enumerate(classes)}
-    rows = np.flatnonzero((truth.video == video) & (truth.label >= 0)) if video is not None else np.zeros(0, np.int64)
-    span = (np.stack([truth.start_s[rows], truth.end_s[rows]], axis=1) - first_s) / grid.step_s
-    half = grid.window_s / grid.step_s / 2
-    span = span.clip(-half, steps - 1 + half)
-    inside = span[:, 1] - span[:, 0] > 1e-3
-    labels = [index[truth.labels[label]] for label in truth.label[rows[inside]]]
-    return StepSegments(
-        span=torch.from_numpy(span[inside].astype(np.float32)).reshape(-1, 2),
-        label=torch.tensor(labels, dtype=torch.int64),
-    )
+def _segments(data: TemporalData, index: int, video: int | None, report: Report) -> StepSegments:
+    """The segments of video `index` of the data, which is `video` of the truth, in steps: those parts of them that its
+    windows cover. Ambiguous ones are no examples."""
+    truth = data.truth
+    rows = np.flatnonzero((truth.video == video) & (truth.label != AMBIGUOUS)) if video is not None else NO_ROWS
+    span_s = np.stack([truth.start_s[rows], truth.end_s[rows]], axis=1)  # (M, 2)
+    inside_s = span_s.clip(*data.covered_s[index])
+    span = data.grid.steps(inside_s, first_s=data.first_s[index]).astype(np.float32)
+    kept = span[:, 1] - span[:, 0] > SHORTEST_STEPS
+    for at in np.flatnonzero((inside_s != span_s).any(axis=1)):
+        _note(report, data, index, rows[at], is_kept=bool(kept[at]))
+    classes = {name: k for k, name in enumerate(data.classes)}
+    labels = [classes[truth.labels[label]] for label in truth.label[rows[kept]]]
+    return StepSegments(span=torch.from_numpy(span[kept]), label=torch.tensor(labels, dtype=torch.int64))
 
 
-def _classes(
-    truth: SegmentTable, videos: Sequence[int | None], splits: Sequence[str | None], *, where: str
-) -> tuple[str, ...]:
-    """The classes of the segments, by name; each must have one to learn from."""
-    counts: dict[str | None, Counter[str]] = {}
-    split_of = dict(zip(videos, splits, strict=True))
-    certain = truth.certain()
-    for video, label in zip(certain.video.tolist(), certain.label.tolist(), strict=True):
-        counts.setdefault(split_of[video], Counter())[certain.labels[label]] += 1
-    names = sorted({name for of_split in counts.values() for name in of_split})
-    if not names:
+def _note(report: Report, data: TemporalData, index: int, row: int, *, is_kept: bool) -> None:
+    """Note a segment of the truth that reaches beyond the features of video `index`."""
+    truth = data.truth
+    start_s, end_s = data.covered_s[index]
+    kind: Problem = "segment_beyond_features" if is_kept else "segment_outside_features"
+    what = f"segment [{truth.start_s[row]:g}, {truth.end_s[row]:g}] is {'only partly' if is_kept else 'not'} covered"
+    name, label = truth.videos[truth.video[row]], truth.labels[truth.label[row]]
+    report.add(kind, name, f"{label}: {what} by features, which are of [{start_s:g}, {end_s:g}]")
+
+
+def _require_examples(data: TemporalData, needed: Sequence[Split], *, where: str) -> None:
+    """Raises ReelmillError where a split has no segment, or a class none to learn from."""
+    more = "annotate more videos, or change holdout.fraction or holdout.seed"
+    if not data.classes:
         raise ReelmillError(f"{where}: the annotated videos that have features have no segment")
-    for name in names:
-        if not counts.get("train", Counter())[name]:
-            elsewhere = " and ".join(f"{counts.get(split, Counter())[name]} in {split}" for split in ("val", "test"))
-            raise ReelmillError(
-                f"{where}: class {name!r} has no segment in a training video ({elsewhere}); annotate more videos, or "
-                "change holdout.seed"
-            )
-    return tuple(names)
-
-
-def _facts(annotated: AnnotatedVideos, data: TemporalData) -> dict[str, Any]:
-    kept = sum(len(one) for one in data.segments)
-    return {
-        "segments": len(data.truth.certain()),
-        "segments_outside_features": len(data.truth.certain()) - kept,
-        "left_out": dict(sorted(Counter(why.reason for why in annotated.left_out.values()).items())),
-        "dropped": annotated.report.as_json(),
-    }
+    counts = {split: np.zeros(len(data.classes), dtype=np.int64) for split in get_args(Split)}
+    for split, segments in zip(data.splits, data.segments, strict=True):
+        if split != NO_SPLIT:
+            counts[split] += np.bincount(segments.label.numpy(), minlength=len(data.classes))
+    for split in needed:
+        if not counts[split].any():
+            num = len(data.videos_of(split))
+            have = "no annotated video with features is" if not num else f"no segment is in the {num} annotated videos"
+            raise ReelmillError(f"{where}: {have} in split {split}; {more}")
+    for k, name in enumerate(data.classes):
+        if not counts["train"][k]:
+            elsewhere = " and ".join(f"{counts[split][k]} in {split}" for split in ("val", "test"))
+            raise ReelmillError(f"{where}: class {name!r} has no segment in a training video ({elsewhere}); {more}")

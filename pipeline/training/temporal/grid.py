@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from schemas.errors import ReelmillError
 
 SAME_S = 2e-3  # starts are exact to less than a millisecond
+REGULAR_S = 1e-5  # how far from the commonest distance a regular one may be: times may have been rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,13 @@ class Grid:
     step_s: float
     window_s: float  # length of a window
 
-    def first_s(self, start_s: float) -> float:
-        """The instant of step 0 of a video whose first window starts at `start_s`."""
-        return start_s + self.window_s / 2
+    def steps(self, seconds: NDArray[np.float64], *, first_s: float) -> NDArray[np.float64]:
+        """Seconds in steps, of a video whose step 0 is at `first_s`."""
+        return (seconds - first_s) / self.step_s
+
+    def seconds(self, steps: NDArray[np.float64], *, first_s: float) -> NDArray[np.float64]:
+        """Steps in seconds."""
+        return first_s + steps * self.step_s
 
 
 def read_grid(windows: NDArray[np.float64], offsets: NDArray[np.int64], *, where: str) -> Grid:
@@ -42,10 +47,12 @@ def read_grid(windows: NDArray[np.float64], offsets: NDArray[np.int64], *, where
             f"{where}: no video has two windows of features, so there is nothing to localize in; make clips with a "
             "shorter stride_s, or features with a window that slides inside them"
         )
-    return Grid(step_s=_typical(gaps_s), window_s=_typical(windows[:, 2] - windows[:, 0]))
+    regular_s = gaps_s[np.abs(gaps_s - _commonest(gaps_s)) <= REGULAR_S]
+    # thousands of these steps are added up in a long video, so their mean, whose error no sum makes large
+    return Grid(step_s=round(float(regular_s.mean()), 9), window_s=_commonest(windows[:, 2] - windows[:, 0]))
 
 
-def _typical(values: NDArray[np.float64]) -> float:
+def _commonest(values: NDArray[np.float64]) -> float:
     """The commonest value, to the microsecond."""
     found, counts = np.unique(values.round(6), return_counts=True)
     return float(found[counts.argmax()])

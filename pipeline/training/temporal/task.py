@@ -16,11 +16,22 @@ from pipeline.heads import build
 from pipeline.heads.temporal import StepDetections, TemporalHead
 from pipeline.receipts import UnitWriter
 from pipeline.training.checkpoint import Weights
+from pipeline.training.frames import FrameReader
 from pipeline.training.normalise import Normaliser, fit_normaliser
 from pipeline.training.task import Share, Source, Task, Trained
 from pipeline.training.temporal.batches import Batch, eval_batches, train_batches
 from pipeline.training.temporal.dataset import NO_SPLIT, TemporalData, load_temporal
-from pipeline.training.temporal.results import headline, in_seconds, precision_of, split_results
+from pipeline.training.temporal.results import (
+    headline,
+    in_seconds,
+    middle,
+    of_video,
+    precision_of,
+    split_results,
+    truth_of,
+    video_scores,
+)
+from pipeline.training.temporal.timeline import draw_timeline, make_panel, spread
 from schemas.annotation import SegmentTable
 from schemas.errors import UsageError
 from schemas.heads import HeadBase, TemporalSettings
@@ -37,6 +48,7 @@ class TemporalTask(Task[Batch]):
     def __init__(self, source: Source, settings: TemporalSettings, constants: Weights | None = None) -> None:
         self.settings: TemporalSettings = settings
         self.product = source.product
+        self.store = source.store
         data = load_temporal(source, settings)
         self.ledger = data.ledger
         self.num_train = len(data.videos_of("train"))
@@ -82,7 +94,7 @@ class TemporalTask(Task[Batch]):
         predictions, loss = self._predict(settings, model, "val")
         if not np.isfinite(loss):
             return float("nan"), 0.0
-        return loss, float(precision_of(self.data, "val", predictions, self.settings).ap.mean())
+        return loss, precision_of(self.data, "val", predictions, self.settings).average_map
 
     # ------------------------------------------------------------ what comes out
 
@@ -128,6 +140,7 @@ class TemporalTask(Task[Batch]):
         for split, predictions in outputs.items():
             names = [self.data.names[video] for video in self.data.videos_of(split)]
             writer.file(f"predictions_{split}.json").write(write_predictions(predictions, videos=names))
+        writer.file("timeline.png").write(self._draw(outputs[self.evaluated_on]))
         splits = {
             split: split_results(self.data, split, table, self.settings)
             for split, table in outputs.items()
@@ -146,10 +159,35 @@ class TemporalTask(Task[Batch]):
             "splits": splits,
         }
 
+    def _draw(self, predictions: SegmentTable) -> bytes:
+        """What was found in some of the videos that are evaluated: the best, the worst and some between."""
+        data, split = self.data, self.evaluated_on
+        scores, truth = video_scores(data, split, predictions, self.settings), truth_of(data, split)
+        places = {name: place for place, name in enumerate(data.names)}
+        panels = [
+            make_panel(
+                name,
+                of_video(truth, name),
+                of_video(predictions, name),
+                score=scores[name],
+                covered_s=(float(data.covered_s[places[name], 0]), float(data.covered_s[places[name], 1])),
+            )
+            for name in spread(scores)
+        ]
+        reader = FrameReader(self.store, next(iter(self.product.upstream)))
+        return draw_timeline(
+            panels,
+            classes=data.classes,
+            frame_at=lambda name, second: reader.at(data.video_ids[places[name]], second),
+            tiou=middle(self.settings.tiou),
+            title=f"{self.product.path}: what was found in videos of split {split}, from the best to the worst",
+        )
+
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
         chosen = split or self.evaluated_on
-        if chosen not in self.data.splits:
-            have = ", ".join(sorted(set(self.data.splits) - {NO_SPLIT}))
+        splits = sorted(set(self.data.splits) - {NO_SPLIT})
+        if chosen not in splits:
+            have = ", ".join(splits)
             raise UsageError(f"{self.product.path}: no video is in split {chosen}; this dataset has {have}")
         ((name, settings),) = self.models().items()
         predictions, _ = self._predict(settings, models[name], chosen)
