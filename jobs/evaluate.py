@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,15 +45,19 @@ def main(
     if as_json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     else:
-        _print(results)
+        show(results)
 
 
-def _print(results: list[dict[str, Any]]) -> None:
+def show(results: list[dict[str, Any]]) -> None:
+    """Print what `evaluate_head` gives of each head: what it measures, and class by class."""
     console = wide_console()
     for result in results:
         console.print(_overall(result))
-        if (table := _per_class(result)) is not None:
-            console.print(table)
+        parts = {name: {"": part} for name, part in result.items() if isinstance(part, dict)}  # tubes beside keyframes
+        for part, models in {"": result.get("models") or {"": result}, **parts}.items():
+            if any("per_class" in model for model in models.values()):
+                console.print(f"{result['product']} {part}".strip(), "class by class, in %", markup=False)
+                console.print(_per_class(models))
 
 
 def _overall(result: dict[str, Any]) -> Table:
@@ -70,22 +75,18 @@ def _overall(result: dict[str, Any]) -> Table:
     return table
 
 
-def _per_class(result: dict[str, Any]) -> Table | None:
+def _per_class(models: dict[str, Any]) -> Table:
     """A row for each class; a column for each model, or for each share that the only one has."""
-    models = result.get("models") or {"": result}
-    rows_of = {name: [_flat(row) for row in model.get("per_class", ())] for name, model in models.items()}
-    first = next(iter(rows_of.values()))
-    if not first:
-        return None
-    counts = [key for key, value in first[0].items() if isinstance(value, int) and key in COUNTS]
-    shares = [key for key, value in first[0].items() if value is None or isinstance(value, float)]
-    what = dict.fromkeys(share.partition("@")[0] for share in shares)
-    table = Table(title=f"{result['product']}, class by class: {', '.join(what)} in %", title_justify="left")
+    rows_of = {name: [_flat(row) for row in model["per_class"]] for name, model in models.items()}
+    first = next(iter(rows_of.values()))[0]
+    counts = [key for key in first if key in COUNTS]
+    shares = [key for key, value in first.items() if value is None or isinstance(value, float)]
+    table = Table()
     for column in ("class", *counts, *(_column(name, share) for name in models for share in shares)):
         table.add_column(column, justify="left" if column == "class" else "right")
     for rows in zip(*rows_of.values(), strict=True):
         values = [row[share] for row in rows for share in shares]
-        shown = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+        shown = ["–" if value is None or math.isnan(value) else f"{100 * value:.1f}" for value in values]
         table.add_row(rows[0]["label"], *(str(rows[0][key]) for key in counts), *shown)
     return table
 
@@ -99,7 +100,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _column(model: str, share: str) -> str:
-    return f"{model} {share}" if model and "@" in share else model or share
+    return f"{model} {share}".strip().replace("_", " ")
 
 
 if __name__ == "__main__":

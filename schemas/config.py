@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from schemas.budget import Budget
 from schemas.extraction import Features as Features
-from schemas.heads import ClipClassifierHead, FeatureHead, Head, HeadBase, RoIHead
+from schemas.heads import ClipClassifierHead, FeatureHead, Head, HeadBase, RoIHead, SequenceSettings
 from schemas.section import Section
 from schemas.sources import ActivityNetSource, Source, Thumos14Source
 
@@ -247,11 +247,9 @@ class Config(Section):
                 raise ValueError(f"heads.{name}.features: nothing is named {feature_name!r}; this config has {have}")
             self._check_trainable(f"heads.{name}.features: {feature_name}", self.features[feature_name], head)
         annotations = getattr(head, "annotations", None)
-        if (
-            annotations is not None
-            and annotations.kind == "manifest"
-            and not isinstance(self.source, ActivityNetSource | Thumos14Source)
-        ):
+        is_dense = isinstance(head, SequenceSettings) and head.labels == "dense"
+        takes_the_manifests = annotations.kind == "manifest" if annotations is not None else is_dense
+        if takes_the_manifests and not isinstance(self.source, ActivityNetSource | Thumos14Source):
             raise ValueError(
                 f"heads.{name}.annotations: a {self.source.kind} source has no segments; name the file that has them, "
                 "e.g. {kind: activitynet, json: …}"

@@ -64,7 +64,7 @@ class FeatureHead(HeadBase):
 class SequenceSettings(FeatureHead):
     """A head that reads the clips of a video in time order."""
 
-    # single: one class a video. multi: any number of classes a video. dense: any number of classes at each clip's centre
+    # single: one class a video. multi: any number of classes a video. dense: any number at each clip's centre
     labels: Literal["single", "multi", "dense"] = "single"
     annotations: Annotations | None = None  # dense: whose segments; default: the manifest's own
     missing: Allowance = 0  # dense: annotated videos without features
@@ -73,6 +73,10 @@ class SequenceSettings(FeatureHead):
     def _annotated(self) -> SequenceSettings:
         if self.annotations is not None and self.labels != "dense":
             raise ValueError("annotations go with labels: dense; the labels of whole videos come from the source")
+        if self.annotations is not None and self.annotations.kind in ("ava", "tubes"):
+            raise ValueError(
+                f"annotations: {self.annotations.kind} has boxes, and labels: dense takes segments in time"
+            )
         if self.labels == "dense" and getattr(self, "output", "many-to-many") == "many-to-one":
             raise ValueError("labels: dense needs a class for each clip; set output: many-to-many")
         return self

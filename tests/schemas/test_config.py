@@ -220,3 +220,15 @@ def test_heads_take_one_vector_a_window() -> None:
         with pytest.raises(ValidationError, match=r"heads\.h\.features: f has several views of each clip"):
             whole(views, heads=heads)
     whole({"window": {"frames": 8, "stride": 4}}, heads=heads)
+
+
+def test_heads_of_segments_need_some() -> None:
+    json = {"kind": "activitynet", "json": "truth.json"}
+    dense = {"kind": "linear", "features": ["f"], "labels": "dense"}
+    for settings in (dense, dense | {"annotations": {"kind": "manifest"}}, {"kind": "talnet", "features": ["f"]}):
+        with pytest.raises(
+            ValidationError, match=r"heads\.h\.annotations: a directory source has no segments; name the"
+        ):
+            whole({}, heads={"h": settings})
+        whole({}, heads={"h": settings | {"annotations": json}})
+        whole({}, heads={"h": settings}, source=json | {"videos": "videos"})

@@ -21,6 +21,7 @@ def head(**values: Any) -> HeadBase:
     [
         ({"kind": "lstm", "labels": "dense"}, "labels: dense needs a class for each clip; set output: many-to-many"),
         ({"kind": "linear", "annotations": {"kind": "manifest"}}, "annotations go with labels: dense"),
+        ({"kind": "linear", "labels": "dense", "annotations": AVA}, "annotations: ava has boxes, and labels: dense"),
         ({"kind": "mean_pool", "labels": "dense"}, "mean_pool has one answer a video"),
         ({"kind": "late_fusion"}, "late_fusion fuses two feature products or more"),
         ({"kind": "actionformer", "channels": 100, "heads": 3}, "channels: 100 can't be shared evenly by heads: 3"),

@@ -120,7 +120,7 @@ def summary(
         "num_videos": {part: len(data.videos_of(part)) for part in data.present},
         "num_annotated": {part: data.num_annotated(part) for part in data.present},
         "num_clips": {part: int(data.lengths[data.videos_of(part)].sum()) for part in data.present},
-        "missing": [{"video": one.name, "split": one.split, "why": one.message} for one in data.missing[:MOST_MISSING]],
+        "missing": [f"{one.name}: {one.message}" for one in data.missing[:MOST_MISSING]],
         "models": models,
     }
 

@@ -1,5 +1,6 @@
 """Batches: padded, masked, in an order that depends on (seed, epoch) only, and that splits over workers exactly."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,18 @@ def test_evaluation_takes_all_of_a_split_shortest_first(data: HeadData) -> None:
     found = list(eval_batches(data, data.videos_of("train"), batch_size=2))
     assert [batch.videos.tolist() for batch in found] == [[1, 3], [6, 0], [4]]
     assert all(batch.noise is None for batch in found)
+
+
+def test_targets_of_several_labels(data: HeadData) -> None:
+    rows = np.random.default_rng(1).random((len(LENGTHS), 2)) < 0.5
+    multi = replace(data, labels=rows, kind="multi")
+    for batch in batches(multi):
+        assert batch.targets.dtype == torch.float32
+        np.testing.assert_array_equal(batch.targets.numpy(), rows[batch.videos])
+    of_clips = np.random.default_rng(2).random((LENGTHS.sum(), 3)) < 0.5
+    dense = replace(data, labels=of_clips, kind="dense", classes=((0, "a"), (1, "b"), (2, "c")))
+    for batch in batches(dense):
+        assert batch.targets.dtype == torch.float32
+        assert batch.targets.shape == (*batch.mask.shape, 3)
+        np.testing.assert_array_equal(batch.targets[batch.mask].numpy(), of_clips[dense.rows_of(batch.videos)])
+        assert (batch.targets[~batch.mask] == 0).all()

@@ -124,3 +124,28 @@ def test_a_class_whose_videos_all_failed_does_not_stop_the_others(
     videos[3].label_ids, videos[3].status = (2,), "failed"
     dataset.write(videos)
     assert load(dataset).classes == ((0, "jump"), (1, "run"))
+
+
+def test_several_labels_a_video(dataset: Any, make_order_task: Callable[..., Any]) -> None:
+    videos = make_order_task(24, splits=("train", "val", "test"))
+    videos[0].label_ids, videos[1].label_ids, videos[2].label_ids = (3, 0), (), (1, 3)
+    dataset.write(videos)
+    data = load(dataset, kind="linear", labels="multi")
+    assert data.classes == ((0, "jump"), (1, "run"), (3, "wave"))
+    assert data.labels[:4].tolist() == [[1, 0, 1], [0, 1, 1], [0, 1, 0], [1, 0, 0]]
+    assert (data.ledger[1].status, data.ledger[1].reason) == ("filtered", "no_label")
+    assert data.kind == "multi"
+
+
+def test_labelled_videos_without_features_are_counted(dataset: Any, make_order_task: Callable[..., Any]) -> None:
+    videos = make_order_task(24, splits=("train", "val", "test"))
+    videos[4].status, videos[5].clips = "failed", videos[5].clips[:0]
+    videos[6].status, videos[6].label_ids = "failed", ()  # of no class, so the head does not miss it
+    dataset.write(videos)
+    data = load(dataset)
+    assert [(one.name, one.split, one.message) for one in data.missing] == [
+        ("video-0004", "test", "features/c3d: truncated"),
+        ("video-0005", "test", "gave no clip"),
+    ]
+    assert len(data.videos_of("test")) == 6
+    assert [data.num_annotated(split) for split in ("train", "val", "test")] == [7, 8, 8]

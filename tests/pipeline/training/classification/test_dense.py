@@ -11,7 +11,7 @@ import pytest
 from pipeline.training.classification.dataset import HeadData
 from pipeline.training.classification.dense import load_dense
 from pipeline.training.tasks import settings_of
-from schemas.errors import ReelmillError, UsageError
+from schemas.errors import ReelmillError
 
 SPLITS = ("train", "val", "test")
 
@@ -161,11 +161,3 @@ def test_errors_are_one_sentence(
     with pytest.raises(ReelmillError) as error:
         load(dataset, missing="100%")
     assert str(error.value) == message
-
-
-def test_boxes_are_refused(dataset: Any, make_activity_task: Callable[..., Any], tmp_path: Path) -> None:
-    dataset.write(make_activity_task(9))
-    tube = {"label": "run", "start_frame": 0, "end_frame": 1, "boxes_xywh": [[1, 2, 3, 4]]}
-    (tmp_path / "tubes.json").write_text(json.dumps({"video": "video-0000", "num_frames": 9, "tubes": [tube]}))
-    with pytest.raises(UsageError, match="heads/actions: annotations of kind tubes are boxes, and this head takes seg"):
-        load(dataset, annotations={"kind": "tubes", "path": str(tmp_path / "tubes.json")})
