@@ -1,8 +1,4 @@
-"""Classes of videos, one or several each, or of their clips: sequence heads on pooled features.
-
-Late fusion trains as any head does. Its branches do not share a loss, but the loop bounds the norm of all gradients
-together: a stream whose gradients are long shortens the steps of the others in the same batch.
-"""
+"""Classes of videos, one or several each, or of their clips: sequence heads on pooled features."""
 
 from __future__ import annotations
 
