@@ -6,9 +6,9 @@ the norm of all gradients together, so a branch with long ones shortens the othe
 average: the mean of the branches' class probabilities.
 learned: their mean with a weight for each stream and class (a softmax over the streams, equal at the start), trained
          on the branches' answers as they stand: no gradient of the fusion reaches a branch. The answers are those on
-         training videos, so a branch that overfits is trusted too much; `average` has nothing to overfit. Weights choose
-         between streams and can't say "both must agree": where one stream tells classes 0 1 from 2 3 and the other 0 2
-         from 1 3, `average` is better.
+         training videos, so a branch that overfits is trusted too much; `average` has nothing to overfit.
+         Weights choose between streams and can't say "both must agree": where one stream tells classes 0 1 from 2 3 and
+         the other 0 2 from 1 3, `average` is better.
 """
 
 from __future__ import annotations

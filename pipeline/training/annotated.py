@@ -45,7 +45,7 @@ class AnnotatedVideos:
     report: Report  # what of the annotations was dropped
     rows: tuple[VideoRow, ...]  # annotated, in manifest order; with the split that they have here, None where none
     video: NDArray[np.int64]  # (rows,) into truth.videos
-    left_out: Mapping[str, LeftOut]  # video_id -> why, for the other rows of the manifest
+    left_out: dict[str, LeftOut]  # video_id -> why, for the other rows of the manifest
     absent: tuple[Missing, ...]  # annotated videos that the manifest lacks
 
 

@@ -145,7 +145,7 @@ def read_videos(
     ledger = account(
         rows,
         ledgers,
-        left_out=unused | dict(left_out or {}),
+        left_out={**unused, **(left_out or {})},
         num_items=dict(zip(sequences.video_ids, sequences.lengths.tolist(), strict=True)),
         nothing=LeftOut("no_clips", "gave no clip to train on"),
     )
