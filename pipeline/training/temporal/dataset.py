@@ -198,8 +198,10 @@ def _require_examples(data: TemporalData, needed: Sequence[Split], *, where: str
     for split in needed:
         if not counts[split].any():
             num = len(data.videos_of(split))
-            have = "no annotated video with features is" if not num else f"no segment is in the {num} annotated videos"
-            raise ReelmillError(f"{where}: {have} in split {split}; {more}")
+            what = f"features cover no segment of the {num} annotated videos of split {split}"
+            if not num:
+                what = f"no annotated video with features is in split {split}"
+            raise ReelmillError(f"{where}: {what}; {more}")
     for k, name in enumerate(data.classes):
         if not counts["train"][k]:
             elsewhere = " and ".join(f"{counts[split][k]} in {split}" for split in ("val", "test"))

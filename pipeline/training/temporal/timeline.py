@@ -27,8 +27,10 @@ TITLE, STRIP, LANE, AXIS, LEGEND_LINE = 0.32, 0.72, 0.2, 0.34, 0.24
 LEGEND_COLUMNS = 6
 MOST_NAME = 90  # characters of a video's name
 
-SHOWN_PER_TRUTH, LEAST_SHOWN, MOST_SHOWN = 3, 6, 24  # detections of a video: the best of them
+# detections of a video: the best of each class that it has, twice as many as there are true segments, and of the others
+OTHERS_SHOWN, MOST_SHOWN = 4, 30
 AMBIGUOUS_COLOUR = "0.6"
+NARROW = 0.025  # share of the width: a detection's score stands in it from here on
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,38 @@ def make_panel(
     assert found.score is not None, "detections have scores"
     places = {label: k for k, label in enumerate(found.labels)}
     class_of = np.array([*(places.get(label, AMBIGUOUS) for label in truth.labels), AMBIGUOUS])
-    best = np.argsort(-found.score, kind="stable")
-    shown = best[: min(MOST_SHOWN, max(LEAST_SHOWN, SHOWN_PER_TRUTH * len(truth)))]
+    truth_label = class_of[truth.label]
+    shown = _best(found, truth_label)
     return Panel(
         name=name,
         score=score,
         covered_s=covered_s,
         truth_s=np.stack([truth.start_s, truth.end_s], axis=1),
-        truth_label=class_of[truth.label],
+        truth_label=truth_label,
         found_s=np.stack([found.start_s[shown], found.end_s[shown]], axis=1),
         found_label=found.label[shown],
         found_score=found.score[shown],
         num_found=len(found),
     )
+
+
+def _best(found: SegmentTable, truth_label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of the detections that are shown, best first. The metric ranks each class by itself, so the best of a
+    class count, though those of another may all have higher scores."""
+    assert found.score is not None, "detections have scores"
+    best = np.argsort(-found.score, kind="stable")
+    left = {int(label): 2 * int((truth_label == label).sum()) for label in np.unique(truth_label)}
+    others = OTHERS_SHOWN
+    shown = []
+    for row, label in zip(best.tolist(), found.label[best].tolist(), strict=True):
+        if left.get(label, 0) > 0:
+            left[label] -= 1
+        elif others > 0:
+            others -= 1
+        else:
+            continue
+        shown.append(row)
+    return np.array(shown[:MOST_SHOWN], dtype=np.int64)
 
 
 def spread(scores: Mapping[str, float], *, num: int = NUM_VIDEOS) -> list[str]:
@@ -105,12 +126,13 @@ def draw_timeline(
 ) -> bytes:
     """A PNG, one block a video: frames above (where `frame_at` gives any), the true segments, and what was found.
 
-    Colour tells the class, opacity the score. A detection with a black edge finds a true segment at `tiou`; a true
-    segment that is not found is hatched.
+    Colour tells the class, opacity the score, in shares of the highest. A detection with a black edge finds a true
+    segment at `tiou`; a true segment that is not found is hatched.
     """
     strips = [_strip(panel, frame_at) for panel in panels]
     used = sorted({int(k) for p in panels for k in (*p.truth_label, *p.found_label)} - {AMBIGUOUS})
     colours = dict(zip(used, _colours(len(used)), strict=True)) | {AMBIGUOUS: AMBIGUOUS_COLOUR}
+    highest = max([float(panel.found_score.max(initial=0)) for panel in panels], default=0.0) or 1.0
     legend = _legend_entries(panels, classes, colours, tiou)
     heights = [_height(panel, strip) for panel, strip in zip(panels, strips, strict=True)]
     top = TITLE + 0.1 + LEGEND_LINE * -(-len(legend) // LEGEND_COLUMNS)
@@ -129,7 +151,7 @@ def draw_timeline(
         )
         at = height - top
         for panel, strip, panel_height in zip(panels, strips, heights, strict=True):
-            _draw_panel(figure, panel, strip, colours, tiou=tiou, top=at)
+            _draw_panel(figure, panel, strip, colours, tiou=tiou, highest=highest, top=at)
             at -= panel_height
         return png_of(figure)
 
@@ -172,7 +194,14 @@ def _legend_entries(
 
 
 def _draw_panel(
-    figure: Figure, panel: Panel, strip: Any, colours: Mapping[int, Any], *, tiou: float, top: float
+    figure: Figure,
+    panel: Panel,
+    strip: Any,
+    colours: Mapping[int, Any],
+    *,
+    tiou: float,
+    highest: float,
+    top: float,
 ) -> None:
     """One video, from `top` inches above the bottom of the figure down."""
     width, height = figure.get_size_inches()
@@ -185,7 +214,7 @@ def _draw_panel(
 
     below = TITLE
     name = panel.name if len(panel.name) <= MOST_NAME else f"…{panel.name[-MOST_NAME:]}"
-    text = f"{name}   average AP {panel.score:.2f}, the best {len(panel.found_s)} of {panel.num_found} detections"
+    text = f"{name}   average mAP {panel.score:.2f}, {len(panel.found_s)} of {panel.num_found} detections"
     figure.text(LEFT / width, (top - TITLE + 0.06) / height, plain_text(text), fontsize=9, va="bottom")
     if strip is not None:
         _draw_strip(axes(below, STRIP), strip, panel.covered_s)
@@ -199,16 +228,17 @@ def _draw_panel(
         _bar(bars, lane, span_s, colours[int(label)], hatch=hatch, edge="white" if hatch else None)
     rows = zip(of_found, panel.found_s, panel.found_label, panel.found_score, hits, strict=True)
     for lane, span_s, label, score, is_hit in rows:
-        opacity = 0.08 + 0.92 * min(max(float(score), 0.0), 1.0)
+        opacity = 0.08 + 0.92 * min(max(float(score) / highest, 0.0), 1.0)
         _bar(bars, num_truth + lane, span_s, (colours[int(label)], opacity), edge="black" if is_hit else None)
+        bars.text(
+            span_s.mean(), num_truth + lane + 0.53, f"{score:.2f}", fontsize=6, ha="center", va="center", clip_on=True
+        )
     bars.axhline(num_truth, color="black", lw=0.6)
     bars.set_ylim(num_truth + num_found, 0)
     bars.set_yticks([num_truth / 2, num_truth + num_found / 2], ["true", "found"], fontsize=8)
     bars.tick_params(axis="x", labelsize=8)
     bars.tick_params(axis="y", length=0)
-    bars.annotate(
-        "s", (1, 0), xytext=(4, -8), xycoords="axes fraction", textcoords="offset points", fontsize=8, va="top"
-    )
+    bars.xaxis.set_major_formatter("{x:g} s")
 
 
 def _bar(

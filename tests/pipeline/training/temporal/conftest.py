@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from pipeline.graph import Product
+from pipeline.training.tasks import settings_of
+from pipeline.training.temporal.dataset import TemporalData, load_temporal
 
 NAMES = ("jump", "run", "swim", "wave")  # of the manifest's labels
 STEP_S, WINDOW_S = 1.6, 3.2
@@ -65,3 +70,21 @@ def make_segment_task(video: Any) -> Callable[..., list[Any]]:
 def write_activitynet(tmp_path: Path) -> Callable[..., str]:
     """Writes the segments of videos as ActivityNet json and gives its path."""
     return lambda videos, **more: write_json(tmp_path / "truth.json", videos, **more)
+
+
+@pytest.fixture
+def head_of(dataset: Any) -> Callable[..., Product]:
+    """A small temporal head on all feature products of the dataset."""
+
+    def make(kind: str = "actionformer", **settings: Any) -> Product:
+        small = {"actionformer": {"levels": 3}, "talnet": {"anchors": [3, 4, 6, 8]}}[kind]
+        values = {"channels": 16, "epochs": 3, "warmup_epochs": 1, **small, **settings}
+        return replace(dataset.head("h"), settings={"kind": kind, "features": list(dataset.features), **values})
+
+    return make
+
+
+@pytest.fixture
+def load(dataset: Any) -> Callable[[Product], TemporalData]:
+    """What a head would be trained on."""
+    return lambda product: load_temporal(dataset.source(product), settings_of(product.settings))
