@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from pipeline import backbones, receipts
-from pipeline.annotations import annotations_sha256
+from pipeline.annotations import annotations_sha256, open_annotations
 from pipeline.backbones.identity import file_sha256
 from pipeline.graph import Plan, digest, make_plan
 from pipeline.sources import build_manifest, source_json
@@ -18,7 +18,7 @@ from pipeline.store import TEMP_FOLDER, Store
 from pipeline.units import MANIFEST, manifest_source, plan_units, read_labels, read_manifest
 from schemas.config import Config, Features
 from schemas.errors import ReelmillError, UsageError
-from schemas.heads import ClipClassifierHead, HeadBase, RoIHead, task_of
+from schemas.heads import ClipClassifierHead, HeadBase, RoIHead, SequenceSettings, task_of
 
 CONFIG_FILE = "_config.json"  # lets `status` answer from storage alone
 MODALITIES = {"clips": "rgb", "flow": "flow"}  # what each kind of product holds
@@ -92,7 +92,7 @@ def prepare(config: Config) -> Prepared:
         console.print(f"indexed {build_manifest(store, config.source)}")
     else:
         console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
-    of_labels = [name for name, head in config.heads.items() if task_of(head) in ("classification", "clips")]
+    of_labels = [name for name, head in config.heads.items() if _takes_labels(head)]
     if of_labels and len(read_labels(store)) < 2:
         raise UsageError(
             f"heads.{of_labels[0]}: this source has fewer than two labels to tell apart; put each class's "
@@ -101,6 +101,7 @@ def prepare(config: Config) -> Prepared:
     plan = plan_config(config, store, sha256=lambda path, settings: hashes[path])
     if not plan.units:
         raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to do; index a source with videos")
+    _try_annotations(config, plan, store)
     if store.is_local:
         store.delete_folder(TEMP_FOLDER)
     for product in plan.products:
@@ -110,6 +111,24 @@ def prepare(config: Config) -> Prepared:
     if store.is_local:
         store.delete_folder(TEMP_FOLDER)
     return Prepared(config, store, plan)
+
+
+def _takes_labels(head: HeadBase) -> bool:
+    """Whether a head's classes are the labels of the manifest's videos."""
+    is_dense = isinstance(head, SequenceSettings) and head.labels == "dense"
+    return task_of(head) in ("classification", "clips") and not is_dense
+
+
+def _try_annotations(config: Config, plan: Plan, store: Store) -> None:
+    """Raises UsageError for annotations that can't be read: before hours of features are made for their head."""
+    for product in plan.products:
+        found = getattr(config.heads.get(product.name), "annotations", None) if product.kind == "heads" else None
+        if found is None or found.kind == "manifest" or receipts.standing(store, product, plan.whole) is not None:
+            continue
+        try:
+            open_annotations(found)
+        except UsageError as error:
+            raise UsageError(f"heads.{product.name}.annotations: {error}") from None
 
 
 def _leave_config(config: Config, plan: Plan, store: Store) -> None:

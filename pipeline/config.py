@@ -77,8 +77,13 @@ def parse_config(text: str, name: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [_sentence(problem, root, name) for problem in error.errors()]
+        lines = [_sentence(problem, root, name) for problem in error.errors() if not _follows(problem)]
         raise UsageError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _follows(problem: Any) -> bool:
+    """Whether a list is only said to be too short because some of its items are wrong, which is said, too."""
+    return problem["type"] == "too_short" and len(problem["input"]) >= problem["ctx"]["min_length"]
 
 
 def _sentence(problem: Any, root: yaml.Node, name: str) -> str:
@@ -86,21 +91,32 @@ def _sentence(problem: Any, root: yaml.Node, name: str) -> str:
     location: Place = problem["loc"]
     if not location and problem["type"] == "value_error":  # a mistake between sections names its place itself
         location = _place_named(str(problem["ctx"]["error"]).partition(": ")[0], root)
-    place, line = _locate(location, root)
-    where = f"{name}:{line}: {'.'.join(str(part) for part in place)}".rstrip(": ")
+    place, line, node = _locate(location, root)
     kind, value = problem["type"], problem.get("input")
+    message = str(problem["ctx"]["error"]) if kind == "value_error" else ""
+    message = message.removeprefix(".".join(map(str, location)) + ": ")
+    if (key := message.partition(": ")[0]) in (lines := _lines_of_keys(node)):
+        place, line, message = (*place, key), lines[key], message[len(key) + 2 :]
+    where = f"{name}:{line}: {'.'.join(str(part) for part in place)}".rstrip(": ")
     if kind == "union_tag_invalid":
-        return f"{where}: there is no kind {problem['ctx']['tag']!r}, only {problem['ctx']['expected_tags']}"
+        return f"{where}: there is no kind {problem['ctx']['tag']!r} here, only {problem['ctx']['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"{where}: this section needs a `kind`"
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(place[-1]), _known_keys(), n=1)
+        if str(place[-1]) in (known := _known_keys()):
+            return f"{where}: this section has no such key"
+        close = difflib.get_close_matches(str(place[-1]), known, n=1)
         return f"{where}: unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
     if kind == "missing":
         return f"{where}: this key is required"
     if kind == "value_error":
-        message = str(problem["ctx"]["error"])
-        return f"{where}: {message.removeprefix('.'.join(map(str, location)) + ': ')}"
+        return f"{where}: {message}"
+    if value is None:
+        return f"{where}: this key has no value"
+    if kind == "too_short":
+        return f"{where}: want {problem['ctx']['min_length']} or more, got {value!r}"
+    if kind == "tuple_type":
+        return f"{where}: want a list, [a, b], got {value!r}"
     return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}, got {value!r}"
 
 
@@ -114,8 +130,8 @@ def _place_named(text: str, node: yaml.Node) -> Place:
     return tuple(text.split("."))
 
 
-def _locate(location: Place, root: yaml.Node) -> tuple[Place, int]:
-    """The part of a pydantic location that is really in the file, and its line there."""
+def _locate(location: Place, root: yaml.Node) -> tuple[Place, int, yaml.Node]:
+    """The part of a pydantic location that is really in the file, its line there, and what stands there."""
     node, line, place = root, root.start_mark.line + 1, []
     for position, part in enumerate(location):
         last = position == len(location) - 1
@@ -126,13 +142,22 @@ def _locate(location: Place, root: yaml.Node) -> tuple[Place, int]:
                     place.append(part)
                     break
             else:
-                if last:  # a missing key; other absent parts are pydantic's names for union members
+                if last and part != _kind_of(node):  # a missing key; a kind is pydantic's name for a union's member
                     place.append(part)
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line + 1
             place.append(part)
-    return tuple(place), line
+    return tuple(place), line, node
+
+
+def _kind_of(section: yaml.MappingNode) -> str | None:
+    return next((value.value for key, value in section.value if key.value == "kind"), None)
+
+
+def _lines_of_keys(node: yaml.Node) -> dict[str, int]:
+    entries = node.value if isinstance(node, yaml.MappingNode) else ()
+    return {key.value: int(key.start_mark.line) + 1 for key, _ in entries}
 
 
 def _known_keys() -> list[str]:

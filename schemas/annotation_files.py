@@ -58,6 +58,11 @@ class TubesAnnotations(Section):
     format: Literal["json", "ucf101_24"] = "json"  # ucf101_24: a folder of <Class>/v_<Class>_g01_c01.xgtf
 
 
+SegmentAnnotations = Annotated[
+    ManifestAnnotations | ActivityNetAnnotations | Thumos14Annotations | DenseLabelsAnnotations,
+    Field(discriminator="kind"),
+]
+BoxAnnotations = Annotated[AVAAnnotations | TubesAnnotations, Field(discriminator="kind")]
 Annotations = Annotated[
     ManifestAnnotations
     | ActivityNetAnnotations

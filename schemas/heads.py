@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from schemas.annotation_files import Annotations, ManifestAnnotations
+from schemas.annotation_files import BoxAnnotations, ManifestAnnotations, SegmentAnnotations
 from schemas.budget import Allowance
 from schemas.preprocess import Preprocess, PreprocessSection
 from schemas.section import Section
 
 Task = Literal["classification", "temporal", "detection", "clips"]
+Overlap = Annotated[float, Field(gt=0, le=1)]  # an intersection over union
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Holdout(Section):
@@ -57,6 +59,13 @@ class FeatureHead(HeadBase):
     def sources(self) -> tuple[str, ...]:
         return tuple(f"features/{name}" for name in self.features)
 
+    @model_validator(mode="after")
+    def _each_once(self) -> FeatureHead:
+        twice = [name for place, name in enumerate(self.features) if name in self.features[:place]]
+        if twice:
+            raise ValueError(f"features: {twice[0]!r} stands here twice")
+        return self
+
 
 # ---------------------------------------------------------------- classes of whole videos
 
@@ -66,16 +75,14 @@ class SequenceSettings(FeatureHead):
 
     # single: one class a video. multi: any number of classes a video. dense: any number at each clip's centre
     labels: Literal["single", "multi", "dense"] = "single"
-    annotations: Annotations | None = None  # dense: whose segments; default: the manifest's own
+    annotations: SegmentAnnotations | None = None  # dense: whose segments; default: the manifest's own
     missing: Allowance = 0  # dense: annotated videos without features
 
     @model_validator(mode="after")
     def _annotated(self) -> SequenceSettings:
         if self.annotations is not None and self.labels != "dense":
-            raise ValueError("annotations go with labels: dense; the labels of whole videos come from the source")
-        if self.annotations is not None and self.annotations.kind in ("ava", "tubes"):
             raise ValueError(
-                f"annotations: {self.annotations.kind} has boxes, and labels: dense takes segments in time"
+                "annotations: these go with labels: dense; the labels of whole videos come from the source"
             )
         if self.labels == "dense" and getattr(self, "output", "many-to-many") == "many-to-one":
             raise ValueError("labels: dense needs a class for each clip; set output: many-to-many")
@@ -158,10 +165,10 @@ class SoftNMS(Section):
 class TemporalSettings(FeatureHead):
     """A head that finds labelled segments."""
 
-    annotations: Annotations = ManifestAnnotations(kind="manifest")
+    annotations: SegmentAnnotations = ManifestAnnotations(kind="manifest")
     missing: Allowance = 0  # annotated videos without features
     protocol: Literal["activitynet", "thumos"] = "activitynet"  # of the metric
-    tiou: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the metric, and of the choice of the best epoch
+    tiou: tuple[Overlap, ...] = Field(default=(0.3, 0.4, 0.5, 0.6, 0.7), min_length=1)  # and of the best epoch's choice
     nms: SoftNMS = SoftNMS()
     pre_nms: int = Field(default=2000, ge=1)  # detections a video that enter it
 
@@ -193,7 +200,9 @@ class TALNetHead(TemporalSettings):
 
     kind: Literal["talnet"]
     channels: int = Field(default=128, ge=8)
-    anchors: tuple[float, ...] = Field(default=(1, 2, 3, 4, 5, 6, 8, 11, 16), min_length=1)  # lengths, in anchor_steps
+    anchors: tuple[Positive, ...] = Field(
+        default=(1, 2, 3, 4, 5, 6, 8, 11, 16), min_length=1
+    )  # lengths, in anchor_steps
     anchor_steps: float = Field(default=1.0, gt=0)  # feature steps
     context: bool = True
     proposals: int = Field(default=300, ge=1)
@@ -219,7 +228,7 @@ class RoIHead(FeatureHead):
     """Who does what, where, in keyframes; and linked over time, in tubes. On dense maps."""
 
     kind: Literal["roi"]
-    annotations: Annotations
+    annotations: BoxAnnotations
     missing: Allowance = 0  # annotated keyframes without maps
     # learned: from the maps. truth: the annotated boxes. else a csv of person boxes in AVA's form, with scores
     proposals: str = "learned"

@@ -55,13 +55,15 @@ def read_truth(
 
     subset: only these videos, by the file's own word or another for the same ("val", "validation"); None: all. The
     labels are the sorted names of the whole json, whatever the subset. ambiguous: the label that is AMBIGUOUS.
-    Raises UsageError where it is not such a json or no video is of the subset.
+    Raises UsageError where it is not such a json, has no video or none of the subset.
     """
     entries = read_entries(path, report or Report())
     labels = sorted({label for entry in entries for label in entry.labels} - {ambiguous})
     kept = [entry for entry in entries if subset is None or same_subset(entry.subset, subset)]
+    if not entries:
+        raise UsageError(f"{path}: no video is in it")
     if not kept:
-        subsets = ", ".join(sorted({entry.subset for entry in entries})) or "no videos"
+        subsets = ", ".join(sorted({entry.subset for entry in entries}))
         raise UsageError(f"{path}: no video is of the subset {subset!r}; it has {subsets}")
     columns = SegmentColumns([entry.name for entry in kept], labels, ambiguous=ambiguous)
     for entry in kept:

@@ -9,6 +9,8 @@ from jobs.prepare import CONFIG_FILE, prepare, stored_plan
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
 
+SEGMENTS = '{"database": {"1": {"subset": "training", "annotations": [{"segment": [0, 1], "label": "x"}]}}}'
+
 
 @pytest.fixture
 def document(tmp_path: Path) -> dict:
@@ -50,6 +52,27 @@ def test_missing_weights_are_found_before_the_source_is_read(document, tmp_path:
     with pytest.raises(UsageError, match=r"^features\.f: /nowhere\.pickle: can't read"):
         prepare(Config.model_validate(document))
     assert not (tmp_path / "out").exists()
+
+
+def test_annotations_that_cannot_be_read_are_found_before_any_work(document, tmp_path: Path) -> None:
+    found = tmp_path / "segments.json"
+    found.write_text('{"results": {}}')
+    annotations = {"kind": "activitynet", "json": str(found)}
+    document["heads"]["h"] = {"kind": "actionformer", "features": ["f"], "annotations": annotations}
+    with pytest.raises(
+        UsageError, match=r'^heads\.h\.annotations: .*segments\.json: not an ActivityNet json: it has no "d'
+    ):
+        prepare(Config.model_validate(document))
+    found.write_text(SEGMENTS)
+    assert [product.path for product in prepare(Config.model_validate(document)).plan.products][-1] == "heads/h"
+
+
+def test_dense_heads_need_no_labels_of_videos(document, tmp_path: Path) -> None:
+    (tmp_path / "segments.json").write_text(SEGMENTS)
+    annotations = {"kind": "activitynet", "json": str(tmp_path / "segments.json")}
+    document["source"]["labels"] = "none"
+    document["heads"]["h"] = {"kind": "linear", "labels": "dense", "features": ["f"], "annotations": annotations}
+    assert prepare(Config.model_validate(document)).plan.units
 
 
 def test_what_is_no_dataset_and_what_is_damaged(document, tmp_path: Path) -> None:

@@ -25,7 +25,11 @@ def test_a_good_config() -> None:
     ("right", "wrong", "sentence"),
     [
         ("fps: 5", "fpss: 5", "c.yaml:4: clips.rgb16.fpss: unknown key; did you mean 'fps'?"),
-        ("kind: lstm", "kind: lstn", "c.yaml:8: heads.actions: there is no kind 'lstn', only 'lstm', 'linear'"),
+        (
+            "kind: lstm",
+            "kind: lstn",
+            "c.yaml:8: heads.actions: there is no kind 'lstn' here, only 'lstm', 'gru', 'linear'",
+        ),
         (
             "frames: 16",
             "frames: -1",
@@ -40,7 +44,7 @@ def test_a_good_config() -> None:
         (", videos: /x", "", "c.yaml:2: source.videos: this key is required"),
         ("kind: directory, ", "", "c.yaml:2: source: this section needs a `kind`"),
         ("frames: 16", "frames: 16, frames: 3", "c.yaml:4: frames: this key stands here twice"),
-        ("stride_s: 3.2", "windows: uniform", "c.yaml:4: clips.rgb16: windows: uniform needs num_clips"),
+        ("stride_s: 3.2", "windows: uniform", "c.yaml:4: clips.rgb16.windows: uniform needs num_clips"),
         ("rgb16: {", "rgb 16: {", "c.yaml:4: clips.rgb 16: a name has letters, digits, _ and - only"),
         ("rgb16: {", "rgb.16: {", "c.yaml:4: clips.rgb.16: a name has letters, digits, _ and - only"),
         ("dataset: out/demo", "dataset: [", "c.yaml:"),
@@ -134,4 +138,50 @@ def test_a_mistake_about_flow_is_one_line_with_its_place(right: str, wrong: str,
     with pytest.raises(UsageError) as error:
         parse_config(FLOW.replace(right, wrong), "c.yaml")
     assert sentence in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+HEAD = "{kind: lstm, features: [c3d]}"
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ("{kind: actionformer, features: [c3d], window: 8}", "heads.actions.window: an odd number of steps, got 8"),
+        (
+            "{kind: lstm, features: [c3d], warmup_epochs: 60}",
+            "heads.actions.warmup_epochs: 60 leaves none of the 60 ep",
+        ),
+        ("{kind: late_fusion, features: [c3d]}", "heads.actions: late_fusion fuses two feature products or more"),
+        ("{kind: late_fusion, features: [c3d, c3d]}", "heads.actions.features: 'c3d' stands here twice"),
+        ("{kind: lstm, features: c3d}", "heads.actions.features: want a list, [a, b], got 'c3d'"),
+        ("{kind: lstm, features: []}", "heads.actions.features: want 1 or more, got []"),
+        (
+            "{kind: gru, features: [c3d], linear_probe: false}",
+            "heads.actions.linear_probe: this section has no such key",
+        ),
+        ("", "heads.actions: this key has no value"),
+        (
+            "{kind: talnet, features: [c3d], anchors: [0]}",
+            "heads.actions.anchors.0: input should be greater than 0, got",
+        ),
+        (
+            "{kind: talnet, features: [c3d], annotations: {kind: ava, csv: a, labels: b}}",
+            "heads.actions.annotations: there is no kind 'ava' here, only 'manifest', 'activitynet', 'thumos14'",
+        ),
+        (
+            "{kind: roi, features: [c3d], annotations: {kind: activitynet, json: a}}",
+            "heads.actions.annotations: there is no kind 'activitynet' here, only 'ava', 'tubes'",
+        ),
+        (
+            "{kind: talnet, features: [c3d]}",
+            "heads.actions.annotations: a directory source has no segments; name the f",
+        ),
+        ("{kind: linear, features: [c3d], labels: dense}", "heads.actions.annotations: a directory source has no segm"),
+    ],
+)
+def test_a_mistake_about_heads_is_one_line_with_its_place(head: str, sentence: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_config(GOOD.replace(HEAD, head), "c.yaml")
+    assert str(error.value).startswith(f"c.yaml:8: {sentence}")
     assert len(str(error.value).splitlines()) == 1

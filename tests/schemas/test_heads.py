@@ -20,8 +20,10 @@ def head(**values: Any) -> HeadBase:
     ("values", "sentence"),
     [
         ({"kind": "lstm", "labels": "dense"}, "labels: dense needs a class for each clip; set output: many-to-many"),
-        ({"kind": "linear", "annotations": {"kind": "manifest"}}, "annotations go with labels: dense"),
-        ({"kind": "linear", "labels": "dense", "annotations": AVA}, "annotations: ava has boxes, and labels: dense"),
+        ({"kind": "linear", "annotations": {"kind": "manifest"}}, "annotations: these go with labels: dense"),
+        ({"kind": "linear", "labels": "dense", "annotations": AVA}, "'ava' found using 'kind' does not match"),
+        ({"kind": "roi", "annotations": {"kind": "manifest"}}, "'manifest' found using 'kind' does not match"),
+        ({"kind": "linear", "features": ["c3d", "c3d"]}, "features: 'c3d' stands here twice"),
         ({"kind": "mean_pool", "labels": "dense"}, "mean_pool has one answer a video"),
         ({"kind": "late_fusion"}, "late_fusion fuses two feature products or more"),
         ({"kind": "actionformer", "channels": 100, "heads": 3}, "channels: 100 can't be shared evenly by heads: 3"),
@@ -29,6 +31,9 @@ def head(**values: Any) -> HeadBase:
         ({"kind": "roi"}, "annotations"),
         ({"kind": "talnet", "missing": "2 percent"}, 'write a count of rows or a share such as "2%"'),
         ({"kind": "talnet", "anchors": []}, "at least 1 item"),
+        ({"kind": "talnet", "anchors": [2, 0]}, "greater than 0"),
+        ({"kind": "talnet", "tiou": [0.5, 1.5]}, "less than or equal to 1"),
+        ({"kind": "talnet", "tiou": []}, "at least 1 item"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(values: dict[str, Any], sentence: str) -> None:

@@ -60,6 +60,8 @@ def test_a_subset_keeps_the_labels_of_all(database) -> None:
         assert (table.videos, table.labels) == (("a",), ("arc", "run"))
     with pytest.raises(UsageError, match="no video is of the subset 'test'; it has training, validation"):
         read_truth(path, subset="test")
+    with pytest.raises(UsageError, match="no video is in it"):
+        read_truth(database())
 
 
 def test_other_names_of_the_same_things(write) -> None:

@@ -229,10 +229,6 @@ def test_a_split_without_a_box_is_refused(world: Any, parts: Any) -> None:
 
 def test_other_annotations_are_refused(world: Any, parts: Any, tmp_path: Path) -> None:
     world.write(three(parts))
-    with pytest.raises(
-        UsageError, match="heads/who: annotations of kind manifest are segments, and this head takes bo"
-    ):
-        load(world, {"kind": "manifest"})
     with pytest.raises(UsageError, match=r"heads/who: .*nowhere\.json"):
         load(world, {"kind": "tubes", "path": str(tmp_path / "nowhere.json")})
     (tmp_path / "none.json").write_text(json.dumps({"videos": []}))
