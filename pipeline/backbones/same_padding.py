@@ -40,7 +40,8 @@ MANY_TAPS = 27  # from so many on, a CPU is three times as fast axis by axis; in
 def max_pool_same(x: Tensor, kernel: int | Triple, stride: int | Triple) -> Tensor:
     """Max pooling with SAME padding; what is padded never wins. N×C×T×H×W."""
     kernel, stride = triple(kernel), triple(stride)
-    if x.device.type == "cpu" and math.prod(kernel) >= MANY_TAPS:
+    is_learnt = x.requires_grad and torch.is_grad_enabled()  # what is written in place has no gradient
+    if x.device.type == "cpu" and math.prod(kernel) >= MANY_TAPS and not is_learnt:
         for axis, (k, s) in enumerate(zip(kernel, stride, strict=True), start=2):
             x = _max_along(x, axis, k, s)
         return x

@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,7 +67,7 @@ class ClipLoader:
 
         Raises StorageError for a clip that can't be used.
         """
-        ahead: deque[list[Future[NDArray[np.generic]]]] = deque()
+        ahead: deque[list[Future[NDArray[Any]]]] = deque()
         try:
             for batch in wanted:
                 ahead.append([self._pool.submit(self.read, item) for item in batch])
@@ -79,7 +80,7 @@ class ClipLoader:
                 for future in futures:
                     future.cancel()
 
-    def read(self, wanted: Wanted) -> NDArray[np.generic]:
+    def read(self, wanted: Wanted) -> NDArray[Any]:
         """(T, h, w, C) of one clip. Raises StorageError, naming it, where it can't be used."""
         clip = wanted.clip
         try:
@@ -92,7 +93,7 @@ class ClipLoader:
             # of the storage, because one worker of several may be alone with it
             raise StorageError(f"{self._upstream.path}: clip {clip.clip_id} can't be used: {error}") from None
 
-    def _view(self, frames: np.ndarray, seed: int | None) -> NDArray[np.generic]:
+    def _view(self, frames: np.ndarray, seed: int | None) -> NDArray[Any]:
         """What enters the net of a clip's frames, of flow as px: a level can't be scaled."""
         meanings = self._upstream.level_meanings
         if meanings is not None:
@@ -116,5 +117,5 @@ class ClipLoader:
         return files[unit]
 
 
-def _together(futures: Sequence[Future[NDArray[np.generic]]]) -> Tensor:
+def _together(futures: Sequence[Future[NDArray[Any]]]) -> Tensor:
     return torch.from_numpy(np.stack([future.result() for future in futures]))

@@ -57,3 +57,17 @@ def test_max_pooling_by_side(
         np.testing.assert_array_equal(
             max_pool_same(x, kernel, stride)[0, 0].numpy(), brute_max(x[0, 0].numpy(), kernel, stride)
         )
+
+
+@pytest.mark.parametrize("kernel", [2, 3, 7])
+def test_max_pooling_has_a_gradient(kernel: int) -> None:
+    """The same values whether it is learnt through or not; the gradient goes to the places of the maxima."""
+    x = numbers(1, 2, 4, 9, 8)
+    plain = max_pool_same(x, kernel, 2)
+    learnt = max_pool_same(x.clone().requires_grad_(True), kernel, 2)
+    assert learnt.equal(plain)
+    leaf = x.clone().requires_grad_(True)
+    max_pool_same(leaf, kernel, 2).sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.sum() == plain.numel()
+    assert set(x[leaf.grad > 0].tolist()) == set(plain.flatten().tolist())

@@ -21,7 +21,7 @@ from pipeline.store import Store
 from pipeline.training.clips.task import ClipTask
 from pipeline.training.task import Source
 from pipeline.training.tasks import settings_of
-from pipeline.units import plan_units, read_manifest, write_manifest
+from pipeline.units import LABELS_KEY, plan_units, read_manifest, write_manifest
 from pipeline.video.encode import encode_clip, encode_frame
 from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips, Flow
@@ -60,19 +60,19 @@ def videos_of(
     ]
 
 
-def pixels(key: str, label_id: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+def pixels(key: str, label_id: int, *, frames: int, size: tuple[int, int]) -> np.ndarray:
     """(T, H, W, 3) uint8: a texture of its own that drifts as its class says."""
     small = np.random.default_rng(list(key.encode())).integers(0, 256, (7, 9, 3), np.uint8)
     still = cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR)
     down, right = SPEED_PX[label_id]
-    return np.stack([np.roll(still, (down * t, right * t), axis=(0, 1)) for t in range(FRAMES)])
+    return np.stack([np.roll(still, (down * t, right * t), axis=(0, 1)) for t in range(frames)])
 
 
-def px(key: str, label_id: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+def px(key: str, label_id: int, *, frames: int = FRAMES, size: tuple[int, int] = SIZE) -> np.ndarray:
     """(T, H, W, 2) float32: the drift, and noise."""
-    noise = np.random.default_rng(list(key.encode())).normal(0, 0.5, (FRAMES, *size, 2))
+    noise = np.random.default_rng(list(key.encode())).normal(0, 0.5, (frames, *size, 2))
     down, right = SPEED_PX[label_id]
-    return (noise + (right, down)).astype(np.float32)
+    return (noise + np.array([right, down])).astype(np.float32)
 
 
 @dataclass
@@ -81,6 +81,7 @@ class ClipDataset:
 
     root: Path
     videos_per_unit: int = 5
+    frames: int = FRAMES
     products: dict[str, Product] = field(default_factory=dict)
 
     @property
@@ -108,9 +109,9 @@ class ClipDataset:
             }
             for video in videos
         ]
-        write_manifest(self.store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
-        self.store.put("labels.json", json.dumps(NAMES).encode())
-        clips = Clips.model_validate({"frames": FRAMES, "fps": FPS, **(settings if kind == "clips" else {})})
+        schema = MANIFEST_SCHEMA.with_metadata({LABELS_KEY: json.dumps(NAMES).encode()})
+        write_manifest(self.store, pa.Table.from_pylist(rows, schema=schema))
+        clips = Clips.model_validate({"frames": self.frames, "fps": FPS, **(settings if kind == "clips" else {})})
         product = Product("clips", "rgb", clips.model_dump(mode="json", by_alias=True), {}, CODE_VERSIONS["clips"])
         self._write_card(product)
         spec: Clips | Flow = clips
@@ -132,7 +133,7 @@ class ClipDataset:
             code_version=product.code_version,
             settings=dict(product.settings),
             upstream=dict(product.upstream),
-            details={"sampling": {"num_fields": FRAMES, "fps": FPS}} if product.kind == "flow" else {},
+            details={"sampling": {"num_fields": self.frames, "fps": FPS}} if product.kind == "flow" else {},
             versions={},
         )
         receipts.write_card(self.store, card)
@@ -143,7 +144,7 @@ class ClipDataset:
             with ShardWriter(writer.file(f"{product.kind}-{unit.index:06d}.tar")) as shard:
                 for video in videos:
                     for place, label_ids in enumerate(video.clip_labels):
-                        row, members = _sample(video, place, label_ids, spec)
+                        row, members = _sample(video, place, label_ids, spec, self.frames)
                         index.append(row)
                         shard.add(row["clip_id"], {**members, "json": json.dumps(row).encode()})
                     reason = "" if video.status == "ok" else "truncated"
@@ -177,26 +178,27 @@ class ClipDataset:
 
 
 def _sample(
-    video: Video, place: int, label_ids: tuple[int, ...], spec: Clips | Flow
+    video: Video, place: int, label_ids: tuple[int, ...], spec: Clips | Flow, frames: int
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    start_s = place * FRAMES / FPS
+    start_s = place * frames / FPS
     key = f"{video.video_id}_{place}"
     label_id = label_ids[0] if label_ids else 0
     row: dict[str, Any] = {
         "clip_id": key,
         "video_id": video.video_id,
         "start_s": start_s,
-        "center_s": start_s + FRAMES / FPS / 2,
-        "end_s": start_s + FRAMES / FPS,
+        "center_s": start_s + frames / FPS / 2,
+        "end_s": start_s + frames / FPS,
         "label_ids": list(label_ids),
         "height_px": video.size[0],
         "width_px": video.size[1],
     }
-    seconds = [start_s + t / FPS for t in range(FRAMES)]
+    seconds = [start_s + t / FPS for t in range(frames)]
     if isinstance(spec, Clips):
-        frames = [encode_frame(rgb, spec) for rgb in pixels(key, label_id, video.size)]
-        return {**row, "frame_pts_s": seconds, "num_real_frames": FRAMES}, encode_clip(frames, spec)
-    fields = [encode_field(one, spec) for one in px(key, label_id, video.size)]
-    row |= {"fps": FPS, "from_pts_s": seconds, "to_pts_s": seconds, "num_real_fields": FRAMES, "bound_px": spec.bound}
+        drawn = pixels(key, label_id, frames=frames, size=video.size)
+        encoded = [encode_frame(rgb, spec) for rgb in drawn]
+        return {**row, "frame_pts_s": seconds, "num_real_frames": frames}, encode_clip(encoded, spec)
+    fields = [encode_field(one, spec) for one in px(key, label_id, frames=frames, size=video.size)]
+    row |= {"fps": FPS, "from_pts_s": seconds, "to_pts_s": seconds, "num_real_fields": frames, "bound_px": spec.bound}
     row |= {"saturated": 0.0, "rmse_px": 0.0, "max_abs_px": 4.0}
     return row, clip_members(fields, spec, height=video.size[0], width=video.size[1])

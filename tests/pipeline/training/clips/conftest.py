@@ -2,14 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent)]
 
-from clip_dataset import ClipDataset
-
 
 @pytest.fixture
-def clips(tmp_path: Path) -> ClipDataset:
+def clips(tmp_path: Path) -> Any:
+    from clip_dataset import ClipDataset
+
     return ClipDataset(tmp_path / "data")
