@@ -17,6 +17,7 @@ from pipeline.heads.roi import KeyTargets
 from pipeline.training.account import LeftOut, account
 from pipeline.training.annotated import MOST_NAMED, Missing, find_missing
 from pipeline.training.detection.given import GivenBoxes, instant_of, read_given
+from pipeline.training.detection.headers import with_headers
 from pipeline.training.detection.maps import Maps, read_maps
 from pipeline.training.detection.truth import (
     AnnotatedBoxes,
@@ -123,7 +124,10 @@ def load_detection(source: Source, settings: RoIHead) -> DetectionData:
     video_splits = [_split_of(video_id, annotated) for video_id in maps.video_ids]
     splits = np.array(video_splits, dtype=str)[keys.video]
     first_s = first_seconds(maps, {row.video_id: row for row in rows})
-    tubes = None if annotated.tubes is None else with_rates(annotated.tubes, annotated, maps, first_s)
+    tubes = None
+    if annotated.tubes is not None:
+        tubes = with_rates(annotated.tubes, annotated, maps, first_s)
+        tubes = with_headers(tubes, annotated, maps, where=where)
     names = tuple(annotated.name_or_id(video_id) for video_id in maps.video_ids)
     truth, owner = _truth(annotated, tubes, names, keys, splits, first_s, where=where)
     actors = [_actors(truth, owner, key, maps.view[row]) for key, row in enumerate(keys.row)]
