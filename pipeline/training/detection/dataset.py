@@ -39,7 +39,7 @@ from schemas.heads import RoIHead
 from schemas.ledger import LedgerRow
 from schemas.manifest import VideoRow
 
-NO_SPLIT = "none"  # of videos that are not annotated: the head says what it finds in them, too
+NO_SPLIT = "none"  # of videos that are not trained on: the head says what it finds in them, too
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Keyframes:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """Keyframes that have maps. Of videos without annotation they come with split "none" and without boxes."""
+    """Keyframes that have maps; of videos without annotation or split with split "none" and without boxes."""
 
     maps: Maps
     names: tuple[str, ...]  # of the maps' videos: the annotations', or the video_id
@@ -164,9 +164,8 @@ def load_detection(source: Source, settings: RoIHead) -> DetectionData:
 
 
 def _split_of(video_id: str, annotated: AnnotatedBoxes) -> str:
-    """ "" where others have a split and this one has none: then it is left out."""
     role = annotated.roles.get(video_id)
-    return NO_SPLIT if role is None else role.split or ""
+    return (role.split if role else None) or NO_SPLIT
 
 
 # ---------------------------------------------------------------- keyframes
@@ -186,8 +185,6 @@ def _keyframes(
             second = given.seconds.get(video_id, np.zeros(0))
         elif split != NO_SPLIT and looked_at is not None:
             second = looked_at.get(annotated.name_or_id(video_id), np.zeros(0))
-        if not split:
-            continue
         row = maps.answer(video, second)
         if split != NO_SPLIT and (row < 0).any():
             missing.append(_unanswered(video_id, split, second, row))
@@ -221,7 +218,7 @@ def _require_coverage(
 ) -> None:
     """Raises ReelmillError, naming them, where more keyframes (of tubes: videos) miss maps than are allowed to."""
     gone = sum(one.count for one in missing)
-    is_used = np.array([_split_of(video_id, annotated) not in (NO_SPLIT, "") for video_id in maps.video_ids])
+    is_used = np.array([_split_of(video_id, annotated) != NO_SPLIT for video_id in maps.video_ids])
     covered = int(is_used.sum()) if annotated.tubes is not None else int(is_used[keys.video].sum())
     if gone <= allowed(allowance, covered + gone):
         return

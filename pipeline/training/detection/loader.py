@@ -17,7 +17,7 @@ from pipeline.shards import read_sample
 from pipeline.store import Store
 from pipeline.threads import num_cores
 from pipeline.training.detection.maps import Maps
-from schemas.errors import ReelmillError
+from schemas.errors import StorageError
 
 BATCHES_AHEAD = 2
 OPEN_SHARDS = 16  # for each thread
@@ -36,7 +36,10 @@ class MapLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def batches(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
-        """The maps (N, C, T, H, W) of each batch of rows (N,), in order. Raises ReelmillError for a damaged sample."""
+        """The maps (N, C, T, H, W) of each batch of rows (N,), in order.
+
+        Raises StorageError for a map that can't be used.
+        """
         ahead: deque[list[Future[NDArray[np.float32]]]] = deque()
         try:
             for batch in rows:
@@ -51,7 +54,7 @@ class MapLoader:
                     future.cancel()
 
     def read(self, row: int) -> NDArray[np.float32]:
-        """(C, T, H, W) of one map of each product. Raises ReelmillError, naming it, where it is damaged."""
+        """(C, T, H, W) of one map of each product. Raises StorageError, naming it, where it can't be used."""
         maps = self._maps
         parts = []
         for (path, spans), channels in zip(maps.spans.items(), maps.blocks, strict=True):
@@ -60,7 +63,8 @@ class MapLoader:
                 if values.shape != (channels, *maps.shape) or not np.isfinite(values).all():
                     raise ValueError("it is not what the index says of it, or not finite")
             except (OSError, tarfile.TarError, KeyError, ValueError) as error:
-                raise ReelmillError(f"{path}: map {maps.keys[row]} can't be used: {error}") from None
+                # of the storage, because one worker of several may be alone with it
+                raise StorageError(f"{path}: map {maps.keys[row]} can't be used: {error}") from None
             parts.append(values)
         return np.concatenate(parts).astype(np.float32)
 

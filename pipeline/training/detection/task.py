@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.annotations.ava import write_csv
 from pipeline.annotations.tube_json import write_tubes
+from pipeline.backbones import precision
 from pipeline.heads import build
 from pipeline.heads.linking import Linking
 from pipeline.heads.roi import KeyDetections, RoIDetector
@@ -47,6 +48,7 @@ class DetectionTask(Task[Batch]):
     score_name = "frame-mAP"
     select_by = "score"
     loss_name = "loss"
+    wants_gpu = True
 
     def __init__(self, source: Source, settings: RoIHead, constants: Weights | None = None) -> None:
         self.settings: RoIHead = settings
@@ -54,7 +56,9 @@ class DetectionTask(Task[Batch]):
         self.data: DetectionData = load_detection(source, settings)
         self.ledger = self.data.ledger
         self.num_train = len(self.data.keys_of("train"))
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = precision.device()
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         if constants is None:
             self.normaliser = fit_channels(settings.normalise, self.store, self.data)
         else:

@@ -2,7 +2,8 @@
 
 AVA's keyframes are the seconds that its csv has looked at, with boxes or without. Of tubes they are the centres of the
 windows of a video's maps, with boxes of whichever tubes are there then. A video that is not annotated has keyframes at
-the centres of its windows, too: the head says what it finds there. Keyframes without boxes teach what is no actor.
+the centres of its windows, too: the head says what it finds there. So has one without a split, where others have one.
+Keyframes without boxes teach what is no actor.
 
 Splits are the manifest's; what it lacks is held out of the annotated videos.
 """
@@ -22,7 +23,7 @@ from pipeline.training.account import LeftOut
 from pipeline.training.detection.maps import Maps
 from pipeline.training.splits import Role, assign
 from schemas.annotation import BoxTable, TubeSet, VideoShape
-from schemas.annotation_files import Annotations, AVAAnnotations, TubesAnnotations
+from schemas.annotation_files import BoxAnnotations
 from schemas.errors import ReelmillError, UsageError
 from schemas.heads import Holdout
 from schemas.manifest import VideoRow
@@ -58,14 +59,12 @@ class AnnotatedBoxes:
         return {name: np.array(sorted(found)) for name, found in seconds.items()}
 
 
-def join_boxes(settings: Annotations, rows: Sequence[VideoRow], *, holdout: Holdout, where: str) -> AnnotatedBoxes:
+def join_boxes(settings: BoxAnnotations, rows: Sequence[VideoRow], *, holdout: Holdout, where: str) -> AnnotatedBoxes:
     """Read a config section's boxes or tubes and find their videos among the manifest's `rows`.
 
     `where` names the head in errors. Raises UsageError where the annotations
     can't be read, hold no boxes or name a row twice, ReelmillError where no row is annotated.
     """
-    if not isinstance(settings, AVAAnnotations | TubesAnnotations):
-        raise UsageError(f"{where}: annotations of kind {settings.kind} are segments, and this head takes boxes")
     try:
         opened = open_annotations(settings)
         names = continue_names(opened.truth.videos, sorted({name for name, _ in opened.frames}))
@@ -93,12 +92,12 @@ def join_boxes(settings: Annotations, rows: Sequence[VideoRow], *, holdout: Hold
 
 
 def _left_out(joined: Joined, roles: Mapping[str, Role]) -> dict[str, LeftOut]:
-    left_out = {
-        name: LeftOut("not_trained", "is not annotated; what the head finds in it is in its predictions")
-        for name in joined.video_without_annotation
+    why = dict.fromkeys(joined.video_without_annotation, "is not annotated")
+    why |= {name: role.message for name, role in roles.items() if role.reason}
+    return {
+        name: LeftOut("not_trained", f"{message}; what the head finds in it is in its predictions")
+        for name, message in why.items()
     }
-    left_out |= {name: LeftOut(role.reason, role.message) for name, role in roles.items() if role.reason}
-    return left_out
 
 
 # ---------------------------------------------------------------- tubes by the clock of the maps

@@ -141,12 +141,16 @@ def test_splits_are_held_out_where_the_manifest_has_none(world: Any, parts: Any)
     assert all(len(splits) == 1 for splits in of_video)
 
 
-def test_a_row_without_split_among_others_is_left_out(world: Any, parts: Any) -> None:
+def test_a_row_without_split_among_others_is_looked_at(world: Any, parts: Any) -> None:
     videos = [*three(parts), parts.Video("d", (parts.Actor(0, HERE),))]
     world.write(videos)
     data = load(world, world.ava())
-    assert sorted(set(data.splits)) == ["test", "train", "val"]
-    assert data.ledger[3].reason == "no_split"
+    assert data.video_splits == ("train", "val", "test", "none")
+    assert boxes_at(data, "d", 0.5) == []
+    assert data.ledger[3].reason == "not_trained"
+    assert data.ledger[3].message.startswith(
+        "has no split, though other videos of the source have one; what the head f"
+    )
 
 
 # ---------------------------------------------------------------- tubes

@@ -10,7 +10,7 @@ import pytest
 from pipeline import receipts
 from pipeline.training.detection.loader import MapLoader
 from pipeline.training.detection.maps import Maps, read_maps
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 
 
 def read(world: Any) -> Maps:
@@ -154,6 +154,6 @@ def test_damage_is_named(world: Any, parts: Any) -> None:
     path.write_bytes(whole[:at] + b"\0" * 6 + whole[at + 6 :])
     with (
         closing(MapLoader(world.store, read(world))) as loader,
-        pytest.raises(ReelmillError, match="features/maps: map a@3000 can't be used"),
+        pytest.raises(StorageError, match="features/maps: map a@3000 can't be used"),
     ):
         list(loader.batches([np.arange(4)]))
