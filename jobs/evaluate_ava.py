@@ -36,7 +36,7 @@ def main(
     labels: Annotated[str, typer.Option(help="the action list (pbtxt) of the classes that are evaluated")],
     exclude: Annotated[str | None, typer.Option(help="csv: video,second of frames that are left out")] = None,
     max_per_frame: Annotated[int, typer.Option(min=0, help="the best that count in each frame; 0: all")] = 50,
-    ties: Annotated[Ties, typer.Option(help="order of equal scores, see pipeline/metrics/temporal.py")] = "introsort",
+    ties: Annotated[Ties, typer.Option(help="order of equal scores, see docs/metrics.md")] = "introsort",
     as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> None:
     """AVA's frame-mAP at IoU 0.5, as its official code computes it."""
@@ -47,12 +47,17 @@ def main(
     if not len(truth):
         raise UsageError(f"{groundtruth}: no box with an action of {labels} in this file")
     guesses = read_predictions(predictions, actions=actions, truth=truth, report=problems["predictions"])
+    problems["predictions"].require_some(len(guesses), predictions, "predictions")
+    excluded = None
+    if exclude is not None:
+        excluded = read_exclusions([exclude], report=problems["exclude"])
+        problems["exclude"].require_some(len(excluded), exclude, "lines")
     try:
         result = frame_map(
             truth,
             guesses,
             empty_frames=read_frames([groundtruth]),
-            excluded=None if exclude is None else read_exclusions([exclude], report=problems["exclude"]),
+            excluded=excluded,
             max_per_frame=max_per_frame,
             iou=IOU,
             ties=ties,

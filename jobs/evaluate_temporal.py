@@ -47,9 +47,7 @@ def main(
     ] = False,
     max_proposals: Annotated[int, typer.Option(min=1, help="--proposals: the most per video, on average")] = 100,
     blocked: Annotated[str | None, typer.Option(help="json list of videos to leave out")] = None,
-    ties: Annotated[
-        Ties | None, typer.Option(help="order of equal scores, see pipeline/metrics/temporal.py; default: last")
-    ] = None,
+    ties: Annotated[Ties | None, typer.Option(help="order of equal scores, see docs/metrics.md; default: last")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> None:
     """Temporal detection: mAP per threshold and over all, and how much of the truth has predictions."""
@@ -62,6 +60,7 @@ def main(
     problems = {"groundtruth": Report(), "predictions": Report()}
     truth = _read_truth(groundtruth, subset, problems["groundtruth"])
     found = _read_predictions(predictions, truth, problems["predictions"], proposals=proposals)
+    problems["predictions"].require_some(len(found), predictions, "predictions")
     if blocked:
         truth, found = (without_videos(table, _names(blocked)) for table in (truth, found))
     if not len(truth.certain()):
@@ -157,7 +156,8 @@ def _other_orders(
 def _notes(ap: AveragePrecision, ties: Ties, others: dict[str, float]) -> list[str]:
     notes = []
     if ap.num_other:
-        notes.append(f"left out: {ap.num_other} predictions of classes without truth")
+        num = ap.num_other
+        notes.append(f"left out: {num} prediction{'s' * (num != 1)} of classes without truth")
     if others:
         values = ", ".join(f"{_percent(value)} with {order}" for order, value in others.items())
         notes.append(

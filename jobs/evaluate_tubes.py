@@ -32,7 +32,7 @@ def main(
     half_open: Annotated[
         bool, typer.Option("--half-open", help="boxes are w px wide; the official code adds one pixel to each side")
     ] = False,
-    ties: Annotated[Ties, typer.Option(help="order of equal scores, see pipeline/metrics/temporal.py")] = "introsort",
+    ties: Annotated[Ties, typer.Option(help="order of equal scores, see docs/metrics.md")] = "introsort",
     as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> None:
     """Frame-mAP and video-mAP of tubes (UCF101-24, JHMDB), as the official code of ACT-detector computes them."""
@@ -44,6 +44,7 @@ def main(
     if not len(truth):
         raise UsageError(f"{groundtruth}: no tube in this truth")
     guesses = read_predictions(predictions, truth=truth, unknown="drop", report=problems["predictions"])
+    problems["predictions"].require_some(len(guesses), predictions, "predictions")
     inclusive = not half_open
     results: Results = {
         one: {

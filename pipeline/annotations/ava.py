@@ -163,6 +163,8 @@ def read_predictions(
         place = _place(path, line, cells[6], actions, report)
         if place is not None:
             columns.add(cells[0], second, box, place, score=score)
+            if len(cells) < 8:
+                report.add("no_score", path, "it counts with the score 1, as in the official script", line=line)
     return columns.table()
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Literal, Protocol
 
+from schemas.errors import UsageError
+
 EntryProblem = Literal["duplicate_row", "malformed_row", "bad_segment"]  # what an index of videos has a word for, too
 Problem = Literal[
     EntryProblem,
     "bad_score",  # a prediction without a finite score
+    "no_score",  # a prediction that counts with the score 1
     "empty_segment",  # it ends where it begins
     "inverted_segment",
     "segment_before_start",  # it begins before the video
@@ -27,7 +30,7 @@ Problem = Literal[
 ]
 
 KEPT: frozenset[str] = frozenset(
-    {"segment_clipped", "segment_beyond_features", "box_clipped"}
+    {"no_score", "segment_clipped", "segment_beyond_features", "box_clipped"}
 )  # these are used, though changed
 NUM_NAMED = 3
 _MAX_VALUE = 120  # characters of a malformed row that are worth showing
@@ -58,6 +61,14 @@ class Report:
     def num_dropped(self) -> int:
         """How many rows, segments, boxes or tubes were dropped."""
         return sum(count for kind, count in self.counts.items() if kind not in KEPT)
+
+    def require_some(self, num_left: int, path: str, what: str) -> None:
+        """Raises UsageError where a file has entries and none can be used: it is not the file that was meant."""
+        if num_left or not self.num_dropped:
+            return
+        kind = next(kind for kind in self.counts if kind not in KEPT)
+        why = f"{kind.replace('_', ' ')}: {self._first[kind][0].removeprefix(path).lstrip()}"
+        raise UsageError(f"{path}: none of its {self.num_dropped} {what} can be used; {why}")
 
     def lines(self) -> list[str]:
         """One line of English for each kind of problem, by name of kind."""

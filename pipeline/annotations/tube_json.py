@@ -170,7 +170,10 @@ def _tube(value: Any) -> tuple[str, Tube]:
     if not isinstance(label, str) or not label:
         raise ValueError(f"label {label!r} is no name")
     check_utf8(label)
-    xywh = np.array(value["boxes_xywh"], np.float64)
+    try:
+        xywh = np.array(value["boxes_xywh"], np.float64)
+    except ValueError:  # numpy's own is about shapes
+        raise ValueError(f"{label}: a box is not four numbers") from None
     start, end = value["start_frame"], value["end_frame"]
     if type(start) is not int or type(end) is not int or xywh.shape != (end - start, 4):
         raise ValueError(f"{label}: frames [{start}, {end}) and boxes of shape {xywh.shape} do not fit")

@@ -25,12 +25,14 @@ class Coverage:
         """A line on the truth's videos and one on the predictions."""
         share = f" ({(self.videos - len(self.missing)) / self.videos:.1%})" if self.videos else ""
         without = f"; without: {_some(self.missing)}" if self.missing else ""
-        beyond = f", {self.num_elsewhere} of them in {len(self.elsewhere)} videos that the truth does not have"
+        some = "all" if self.num_elsewhere == self.num_predictions else f"{self.num_elsewhere} of them"
+        where = f", {some} in {len(self.elsewhere)} videos that the truth does not have: {_some(self.elsewhere)}"
+        if not self.num_elsewhere:
+            where = ", all in videos of the truth" if self.num_predictions else ""
         return [
             f"coverage: {self.videos - len(self.missing)} of {self.videos} videos of the truth{share} have predictions"
             + without,
-            f"predictions: {self.num_predictions}"
-            + (f"{beyond}: {_some(self.elsewhere)}" if self.num_elsewhere else ", all in videos of the truth"),
+            f"predictions: {self.num_predictions}{where}",
         ]
 
 

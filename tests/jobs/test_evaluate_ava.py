@@ -54,6 +54,11 @@ def test_table_and_coverage(files: Any, capsys: pytest.CaptureFixture[str]) -> N
     assert "predictions: 1 × unknown class (dropped)" in shown.err
 
 
+def test_predictions_without_scores_are_said(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    main(**files({"truth": "a,902,0,0,.5,1,1\n", "predictions": "a,902,0,0,.5,1,1\n"}))
+    assert "predictions: 1 × no score (kept): " in capsys.readouterr().err
+
+
 def test_limit_of_a_frame(files: Any, capsys: pytest.CaptureFixture[str]) -> None:
     paths = files({"truth": "a,902,0,0,.5,1,1\n", "predictions": "a,902,0,0,1,1,1,.9\na,902,0,0,.5,1,1,.8\n"})
     found = []
@@ -72,6 +77,17 @@ def test_mistakes_are_one_sentence(files: Any, tmp_path: Path) -> None:
         main(**paths)
     with pytest.raises(UsageError, match="refused"):
         main(**{**paths, "predictions": str(tmp_path / "results.pkl")})
+    paths = files({"truth": "a,902,0,0,.5,1,1\n", "predictions": '{"results": {}}'})
+    with pytest.raises(
+        UsageError, match=r"predictions: none of its 1 predictions can be used; malformed row: line 1: .* want 7"
+    ):
+        main(**paths)
+    paths = files({"truth": "a,902,0,0,.5,1,1\n", "predictions": "", "excluded": "a,902,0,0,.5,1,1,.9\n"})
+    with pytest.raises(
+        UsageError, match=r"exclude: none of its 1 lines can be used; malformed row: line 1: .* want video,s"
+    ):
+        main(**paths)
+    del paths["exclude"]
     words = ["ava", *(word for name, path in paths.items() for word in (f"--{name}", path)), "--exclude", "nowhere.csv"]
     command = [sys.executable, "-m", "jobs.cli", "evaluate", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

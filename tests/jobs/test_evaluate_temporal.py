@@ -121,7 +121,7 @@ def test_what_is_printed(truth: Path, found: Path) -> None:
     for text in ("mAP over 2 classes", "0.3", "0.7", "83.33", "average", "2 of 3 videos", "without: c"):
         assert text in done.stdout
     assert "2 of them in 1 videos that the truth does not have: d" in done.stdout
-    assert "left out: 1 predictions of classes without truth" in done.stdout
+    assert "left out: 1 prediction of classes without truth" in done.stdout
     assert "ties" not in done.stdout
 
 
@@ -176,6 +176,9 @@ def test_mistakes_are_one_sentence(truth: Path, found: Path, tmp_path: Path) -> 
         main(*files)
     with pytest.raises(UsageError, match="--ties goes with --protocol activitynet"):
         main("thumos", *files[1:], subset="validation", ties="last")
+    unscored = write(tmp_path / "unscored.json", {"results": {"a": [{"segment": [0, 1], "label": "run"}]}})
+    with pytest.raises(UsageError, match="none of its 1 predictions can be used; bad score: a: run: score None is not"):
+        main("activitynet", str(truth), str(unscored), subset="validation")
     nothing = write(tmp_path / "blocked.json", ["a", "b"])
     with pytest.raises(UsageError, match="no segment with a class is left"):
         main(*files, subset="validation", blocked=str(nothing))

@@ -102,3 +102,6 @@ def test_mistakes_are_one_sentence(files: Any) -> None:
         main(**paths, iou=[0.0])
     with pytest.raises(UsageError, match="nowhere"):
         main(groundtruth="nowhere.json", predictions="nowhere.json")
+    truth = files(simple([(0, 0, 0, [LEFT])], []))["groundtruth"]
+    with pytest.raises(UsageError, match="none of its 1 predictions can be used; bad score: a: a tube of 'run' has no"):
+        main(groundtruth=truth, predictions=truth)

@@ -138,7 +138,7 @@ def test_predictions_are_numbered_as_the_truth(write) -> None:
     assert table.videos == ("v", "w", "z")
     assert table.video.tolist() == [1, 2, 0]
     assert table.score.tolist() == [0.25, 1e-3, 1]
-    assert report.counts == {"bad_score": 1, "unknown_class": 1}
+    assert report.counts == {"bad_score": 1, "unknown_class": 1, "no_score": 1}
 
 
 def test_proposals(write) -> None:

@@ -1,4 +1,7 @@
+import pytest
+
 from pipeline.annotations.report import Report
+from schemas.errors import UsageError
 
 
 def test_thousands_of_problems_are_few_lines() -> None:
@@ -19,3 +22,16 @@ def test_what_is_shown_is_short_and_utf8() -> None:
     report = Report()
     report.add("bad_box", "x" * 500 + "\udcff", "e\udcff")
     assert report.lines()[0] == f"1 × bad box (dropped): {'x' * 120}: e\\udcff"
+
+
+def test_a_file_of_which_nothing_can_be_used_is_refused() -> None:
+    report = Report()
+    report.require_some(0, "a.csv", "predictions")  # an empty file says that nothing was found
+    report.add("no_score", "a.csv", "counts with 1", line=1)
+    report.require_some(0, "a.csv", "predictions")
+    report.add("unknown_class", "a.csv", "action 77 is not in the action list", line=2)
+    report.require_some(1, "a.csv", "predictions")
+    with pytest.raises(
+        UsageError, match=r"^a\.csv: none of its 1 predictions can be used; unknown class: line 2: action 77"
+    ):
+        report.require_some(0, "a.csv", "predictions")

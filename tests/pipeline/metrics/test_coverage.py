@@ -28,5 +28,7 @@ def test_all_covered_and_none(table_of):
     nothing = coverage(truth, table_of(np.zeros((0, 5)), videos=names)).lines()
     assert nothing == [
         "coverage: 0 of 8 videos of the truth (0.0%) have predictions; without: 0, 1, 2, 3, 4 and 3 more",
-        "predictions: 0, all in videos of the truth",
+        "predictions: 0",
     ]
+    elsewhere = coverage(truth, table_of([[0, 0, 0, 1, 0.5]], videos=("x",))).lines()[1]
+    assert elsewhere == "predictions: 1, all in 1 videos that the truth does not have: x"
