@@ -44,7 +44,7 @@ def main(
     address: Annotated[str | None, typer.Option(help="a Ray cluster, with --workers; default: a local Ray")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> None:
-    """Train heads on stored features, and print how well each does."""
+    """Train heads on stored features, or feature networks on stored clips, and print how well each does."""
     loaded = load_config(config)
     store = Store(loaded.dataset)
     plan = plan_config(loaded, store)
