@@ -20,6 +20,7 @@ from pipeline.receipts import UnitWriter
 from pipeline.training.checkpoint import Weights
 from pipeline.training.detection.batches import Batch, eval_batches, fit_channels, train_batches
 from pipeline.training.detection.dataset import NO_SPLIT, DetectionData, load_detection
+from pipeline.training.detection.pictures import draw_boxes
 from pipeline.training.detection.results import (
     Found,
     box_table,
@@ -28,6 +29,8 @@ from pipeline.training.detection.results import (
     linked,
     split_results,
 )
+from pipeline.training.detection.strips import draw_tubes
+from pipeline.training.frames import FrameReader
 from pipeline.training.normalise import Normaliser
 from pipeline.training.task import Share, Source, Task, Trained
 from schemas.annotation import TubeSet
@@ -160,6 +163,7 @@ class DetectionTask(Task[Batch]):
             if self.data.actions is not None:
                 writer.file(f"predictions_{split}.csv").write(self._csv(output.found))
             writer.file(f"tubes_{split}.json").write(write_tubes(output.tubes))
+        self._draw(writer, outputs)
         splits = {split: self._results(split, output) for split, output in outputs.items() if split != NO_SPLIT}
         return {
             "evaluated_on": self.evaluated_on,
@@ -172,6 +176,22 @@ class DetectionTask(Task[Batch]):
             "missing": [str(missing) for missing in self.data.missing],
             "splits": splits,
         }
+
+    def _draw(self, writer: UnitWriter, outputs: Mapping[str, Output]) -> None:
+        """Pictures of the evaluated split, and of the tubes in videos without annotation."""
+        frames = FrameReader(self.store, next(iter(self.product.upstream)))
+        title = f"{self.product.path}, {self.evaluated_on}"
+        found, tubes = outputs[self.evaluated_on]
+        pictures = {
+            "boxes.png": draw_boxes(self.data, found, frames.at, iou=self.settings.iou, title=title),
+            "tubes.png": draw_tubes(self.data, tubes, frames.at, title=title),
+        }
+        if NO_SPLIT in outputs:
+            title = f"{self.product.path}, videos without annotation"
+            pictures["tubes_none.png"] = draw_tubes(self.data, outputs[NO_SPLIT].tubes, frames.at, title=title)
+        for name, picture in pictures.items():
+            if picture is not None:
+                writer.file(name).write(picture)
 
     def _csv(self, found: Found) -> bytes:
         """AVA csv, on the seconds of the annotations' own csv."""
