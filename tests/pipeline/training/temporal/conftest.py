@@ -14,6 +14,7 @@ import pytest
 from pipeline.graph import Product
 from pipeline.training.tasks import settings_of
 from pipeline.training.temporal.dataset import TemporalData, load_temporal
+from schemas.heads import TemporalSettings
 
 NAMES = ("jump", "run", "swim", "wave")  # of the manifest's labels
 STEP_S, WINDOW_S = 1.6, 3.2
@@ -77,7 +78,7 @@ def head_of(dataset: Any) -> Callable[..., Product]:
     """A small temporal head on all feature products of the dataset."""
 
     def make(kind: str = "actionformer", **settings: Any) -> Product:
-        small = {"actionformer": {"levels": 3}, "talnet": {"anchors": [3, 4, 6, 8]}}[kind]
+        small: dict[str, Any] = {"levels": 3} if kind == "actionformer" else {"anchors": [3, 4, 6, 8]}
         values = {"channels": 16, "epochs": 3, "warmup_epochs": 1, **small, **settings}
         return replace(dataset.head("h"), settings={"kind": kind, "features": list(dataset.features), **values})
 
@@ -87,4 +88,10 @@ def head_of(dataset: Any) -> Callable[..., Product]:
 @pytest.fixture
 def load(dataset: Any) -> Callable[[Product], TemporalData]:
     """What a head would be trained on."""
-    return lambda product: load_temporal(dataset.source(product), settings_of(product.settings))
+
+    def read(product: Product) -> TemporalData:
+        settings = settings_of(product.settings)
+        assert isinstance(settings, TemporalSettings)
+        return load_temporal(dataset.source(product), settings)
+
+    return read

@@ -17,7 +17,7 @@ from pipeline.training.temporal.dataset import TemporalData
 @pytest.fixture
 def data(dataset: Any, make_segment_task: Callable[..., Any], head_of: Any, load: Any) -> TemporalData:
     dataset.write(make_segment_task(24, splits=("train", "train", "val")))
-    return load(head_of())  # type: ignore[no-any-return]
+    return load(head_of())
 
 
 def test_a_batch_holds_its_videos_and_zeros(data: TemporalData) -> None:

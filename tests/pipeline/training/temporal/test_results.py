@@ -55,7 +55,7 @@ def data(dataset: Any, video: Any, head_of: Any, load: Any) -> TemporalData:
         for split, segments in spans.items()
     ]
     dataset.write(videos)
-    return load(head_of())  # type: ignore[no-any-return]
+    return load(head_of())
 
 
 HARD = SoftNMS(method="hard")

@@ -98,12 +98,14 @@ def test_videos_from_the_best_to_the_worst() -> None:
 
 
 def draw(*panels: Panel, classes: Any = CLASSES, frame: np.ndarray | None = None, **changes: Any) -> bytes:
-    settings = {"frame_at": lambda name, second: frame, "tiou": 0.5, "title": "heads/h"} | changes
+    settings: dict[str, Any] = {"frame_at": lambda name, second: frame, "tiou": 0.5, "title": "heads/h"} | changes
     return draw_timeline(panels, classes=classes, **settings)
 
 
 def pixels(png: bytes) -> np.ndarray:
-    return cv2.cvtColor(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
