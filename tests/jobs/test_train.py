@@ -1,21 +1,30 @@
 """`reelmill train`, and heads under Ray Train."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+import yaml
 
+from jobs import train as module
 from jobs.prepare import plan_config
 from jobs.train import fit, main, train_heads
 from pipeline import receipts, runner
 from pipeline.config import load_config
 from pipeline.graph import Plan
 from pipeline.store import Store
+from pipeline.synth import SynthSpec, make_dataset
 from pipeline.threads import num_cores
+from pipeline.training import loop
+from pipeline.training.clips.task import ClipTask
 from pipeline.training.head import train_head
 from pipeline.training.loop import EpochReport
 from schemas.errors import ReelmillError, UsageError
@@ -79,7 +88,7 @@ def test_in_process_it_is_the_plain_loop(head_config: Path) -> None:
     folder = Path(store.path("heads/actions"))
     plain = tree(folder)
     shutil.rmtree(folder)
-    news: list[EpochReport] = []
+    news: list[Any] = []
     fit(product, plan.whole, store, feature_units=plan.units, report=news.append)
     assert tree(folder) == plain
     assert [line.model for line in news] == ["lstm"] * 4 + ["linear"] * 4
@@ -91,8 +100,8 @@ def test_in_process_it_is_the_plain_loop(head_config: Path) -> None:
     ]
 
 
-def _curve(store: Store) -> list[list[float]]:
-    lines = store.read("heads/actions/curves.csv").decode().splitlines()[1:]
+def _curve(store: Store, head: str = "actions") -> list[list[float]]:
+    lines = store.read(f"heads/{head}/curves.csv").decode().splitlines()[1:]
     return [[float(cell) for cell in line.split(",")] for line in lines]
 
 
@@ -106,7 +115,7 @@ def test_two_workers_train_what_one_does(head_config: Path) -> None:
     folder = Path(store.path("heads/actions"))
     files = sorted(tree(folder))
     shutil.rmtree(folder)
-    news: list[EpochReport] = []
+    news: list[Any] = []
     with runner.cluster(workers=2):
         receipt = fit(product, plan.whole, store, feature_units=plan.units, workers=2, report=news.append)
         assert receipt == receipts.standing(store, product, plan.whole)
@@ -123,3 +132,129 @@ def test_two_workers_train_what_one_does(head_config: Path) -> None:
         with pytest.raises(ReelmillError) as error:
             fit(product, plan.whole, store, feature_units=plan.units, workers=2)
     assert str(error.value) == "features/c3d unit 000000 is not made yet: run the whole config, upstream first"
+
+
+# ---------------------------------------------------------------- clips
+
+NET = {"kind": "clip_classifier", "from": "clips/small", "model": "small_rgb", "weights": "random:0", "batch_size": 5}
+ALL_LAYERS = "conv4b"
+
+
+@pytest.fixture
+def clips_config(tmp_path: Path, make_products: Callable[[Path], None]) -> Path:
+    """A config with clips of 16 synthetic videos of two motions, and networks to be trained on them."""
+    made = make_dataset(tmp_path / "made", SynthSpec(num_classes=2, videos_per_class=8, duration_s=1.0))
+    path = tmp_path / "config.yaml"
+    config: dict[str, Any] = {
+        "dataset": str(tmp_path / "data"),
+        "source": {
+            "kind": "kinetics",
+            "csv": str(tmp_path / "made" / str(made.kinetics_csv)),
+            "videos": str((tmp_path / "made" / str(made.kinetics_csv)).parent / "videos"),
+        },
+        "units": {"videos_per_unit": 6},
+        "clips": {"small": {"frames": 4, "fps": 8, "resize": [32, 40], "stride_s": 0.5}},
+    }
+    path.write_text(yaml.safe_dump(config))
+    make_products(path)
+    config["heads"] = {
+        "net": {**NET, "epochs": 3, "augment": {"flip": True}},
+        "top": {**NET, "epochs": 3, "freeze": [ALL_LAYERS]},  # no batch norm learns: its statistics are given
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_a_network_is_trained_on_clips(clips_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(clips_config, head=["net"])
+    shown = capsys.readouterr()
+    assert "heads/net clip_classifier: epoch 1/3, " in shown.err
+    assert " clips/s" in shown.err
+    assert "heads/net" in shown.out
+    _, store = planned(clips_config)
+    assert json.loads(store.read("heads/net/metrics.json"))["num_classes"] == 2
+
+
+def test_a_damaged_clip_is_one_sentence(clips_config: Path) -> None:
+    plan, store = planned(clips_config)
+    shard = Path(store.path("clips/small/clips-000001.tar"))
+    shard.write_bytes(shard.read_bytes().replace(b"\xff\xd8\xff", b"\0\0\0"))
+    with pytest.raises(ReelmillError, match=r"^clips/small: clip \S+ can't be used: ") as error:
+        fit(plan.product("heads/net"), plan.whole, store, feature_units=plan.units)
+    assert "\n" not in str(error.value)
+
+
+def test_each_worker_takes_a_gpu_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gpus, workers, expected in ((0, 2, False), (2, 2, True), (8, 2, True)):
+        monkeypatch.setattr(ray, "cluster_resources", lambda gpus=gpus: {"CPU": 4.0, "GPU": float(gpus)})
+        assert module._have_gpus(workers) is expected
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 2.0})
+    with pytest.raises(UsageError) as error:
+        module._have_gpus(3)
+    assert str(error.value) == "--workers 3: each takes a GPU, and the cluster has 2; take --workers 2"
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_two_workers_train_a_network(clips_config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without batch norms that learn, two workers compute what one does. With them, each norms its own share of a
+    batch: another training, but the same one every time, even if a worker is killed in the middle of it."""
+    plan, store = planned(clips_config)
+    top, net = plan.product("heads/top"), plan.product("heads/net")
+    fit(top, plan.whole, store, feature_units=plan.units)
+    alone = _curve(store, "top")
+    fit(net, plan.whole, store, feature_units=plan.units)
+    of_one = tree(Path(store.path(net.path)))
+    shutil.rmtree(store.path("heads"))
+    steps = tmp_path / "steps"
+    steps.mkdir()
+    monkeypatch.setattr(module, "_loop", _killed_once(module._loop, steps))
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with runner.cluster(workers=2):
+        fit(top, plan.whole, store, feature_units=plan.units, workers=2)
+        for one, two in zip(alone, _curve(store, "top"), strict=True):
+            assert one == pytest.approx(two, abs=1e-4)
+        fit(net, plan.whole, store, feature_units=plan.units, workers=2)
+        undisturbed = tree(Path(store.path(net.path)))
+        assert undisturbed.keys() == of_one.keys()
+        assert undisturbed != of_one
+        shutil.rmtree(store.path(net.path))
+        for path in steps.iterdir():
+            path.unlink()
+        (steps / "kill").touch()
+        news: list[Any] = []
+        fit(net, plan.whole, store, feature_units=plan.units, workers=2, report=news.append)
+    assert not (steps / "kill").exists(), "a worker was killed"
+    assert tree(Path(store.path(net.path))) == undisturbed
+    num_steps = -(-json.loads(store.read("heads/net/metrics.json"))["num_clips"]["train"] // NET["batch_size"])
+    taken = sum(len(path.read_text()) for path in steps.iterdir())
+    assert 3 * num_steps < taken <= 3 * num_steps + 2, "it went on inside the epoch"
+    assert {one.line.epoch for one in news if isinstance(one, EpochReport)} == {1, 2, 3}
+
+
+def _killed_once(make_loop: Any, steps: Path) -> Any:
+    """Workers that save after each step, leave a letter for each, and of which one dies in the second epoch."""
+
+    def make(*args: Any, **kwargs: Any) -> Any:
+        inner = make_loop(*args, **kwargs)
+
+        def run() -> Any:
+            loop.SAVE_EVERY_S = 0
+            losses = ClipTask.losses
+            rank = ray.train.get_context().get_world_rank()
+
+            def counting(self: ClipTask, model: Any, forward: Any, batch: Any) -> Any:
+                if rank == 1:
+                    with (steps / str(os.getpid())).open("a") as file:
+                        file.write("x")
+                    if (steps / "kill").exists() and (steps / str(os.getpid())).stat().st_size == 8:
+                        (steps / "kill").unlink()
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return losses(self, model, forward, batch)
+
+            ClipTask.losses = counting  # type: ignore[method-assign]
+            return inner()
+
+        return run
+
+    return make

@@ -469,3 +469,87 @@ def test_killed_inside_epochs_it_ends_with_the_same_bytes(clips: ClipDataset) ->
     assert tree(clips.root / "heads/net") == undisturbed
     told = [line for line in seen if line.startswith("StepReport")]
     assert len(told) <= 3 * 8 + 2, "it went on where it was: at most the step in hand came twice"
+
+
+# ---------------------------------------------------------------- two workers
+
+WORKER = """
+import json, os, signal, sys
+import torch, torch.distributed
+from pipeline.graph import Product, Unit
+from pipeline.store import Store
+from pipeline.training import loop
+from pipeline.training.clips.task import ClipTask
+from pipeline.training.head import train_head
+from pipeline.training.worker import Worker
+loop.SAVE_EVERY_S = 0
+product, unit, units, root = json.loads(sys.argv[1])
+rank, meeting, dies_at, losses = int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), ClipTask.losses
+def counting(*args):
+    counting.steps += 1
+    if rank == 1 and counting.steps == dies_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return losses(*args)
+counting.steps = 0
+ClipTask.losses = counting
+torch.distributed.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
+train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units],
+           worker=Worker(rank, 2))
+print(counting.steps)
+"""
+
+
+def train_on_two(dataset: ClipDataset, product: Product, meeting: Path, *, dies_at: int = 0) -> list[tuple[int, str]]:
+    """(exit status, steps taken) of two processes that train together."""
+    words = [sys.executable, "-c", WORKER, _arguments(dataset, product)]
+    processes = [
+        subprocess.Popen(
+            [*words, str(rank), str(meeting), str(dies_at)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for rank in (0, 1)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    return [(process.returncode, text.strip()) for process, text in zip(processes, said, strict=True)]
+
+
+def _curve(dataset: ClipDataset, name: str = "net") -> list[list[float]]:
+    lines = dataset.store.read(f"heads/{name}/curves.csv").decode().splitlines()[1:]
+    return [[float(cell) for cell in line.split(",")] for line in lines]
+
+
+@pytest.mark.slow
+def test_two_workers_with_frozen_batch_norms_train_what_one_does(clips: ClipDataset, tmp_path: Path) -> None:
+    clips.write(videos_of(21))
+    product = clips.head(freeze=["conv4b"], batch_size=9, epochs=2)  # the last batch is of one clip, for two workers
+    train(clips, product)
+    alone = _curve(clips)
+    clips.store.delete_folder("heads/net")
+    assert train_on_two(clips, product, tmp_path / "meeting") == [(0, "8"), (0, "8")]
+    for one, two in zip(alone, _curve(clips), strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(clips: ClipDataset, tmp_path: Path) -> None:
+    """Each worker's batch norms see its own share, so this is not what one worker trains; it is the same each time."""
+    clips.write(videos_of(24))
+    product = clips.head(augment={"flip": True}, epochs=2)
+    train(clips, product)
+    of_one = tree(clips.root / "heads/net")
+    clips.store.delete_folder("heads/net")
+    assert train_on_two(clips, product, tmp_path / "first") == [(0, "8"), (0, "8")]
+    undisturbed = tree(clips.root / "heads/net")
+    assert undisturbed.keys() == of_one.keys()
+    assert undisturbed != of_one
+    clips.store.delete_folder("heads/net")
+    (status, _), (killed, _) = train_on_two(clips, product, tmp_path / "second", dies_at=6)
+    assert killed == -signal.SIGKILL
+    assert status != 0, "the other one does not wait for ever"
+    again = train_on_two(clips, product, tmp_path / "third")
+    assert [code for code, _ in again] == [0, 0]
+    assert {int(steps) for _, steps in again} <= {3, 4}, "it went on inside the second epoch"
+    receipts.sweep(clips.store, product.path)
+    assert tree(clips.root / "heads/net") == undisturbed
