@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.heads.box_nms import pairwise_iou
+from pipeline.boxes import iou_matrix
 from schemas.annotation import Tube
 
 TRIM_SHARE = 0.5  # a keyframe speaks for the action when its score is above this share of the path's best
@@ -76,7 +76,7 @@ def _grow(detections: Sequence[tuple[np.ndarray, np.ndarray]], rules: Linking) -
         free = set(np.nonzero(scores >= rules.min_score)[0].tolist())
         waiting = set(range(len(alive)))
         last = np.asarray([path.boxes[-1] for path in alive]).reshape(-1, 4)
-        overlaps = pairwise_iou(last, boxes)  # (paths, M)
+        overlaps = iou_matrix(last, boxes)  # (paths, M)
         value = overlaps + scores
         for flat in np.argsort(-value, axis=None, kind="stable"):
             index, row = divmod(int(flat), len(boxes))

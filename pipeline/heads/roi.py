@@ -22,8 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.boxes import iou_matrix
 from pipeline.heads import register
-from pipeline.heads.box_nms import nms, pairwise_iou
+from pipeline.heads.box_nms import nms
 from pipeline.heads.proposals import Dense, ProposalHead, groups_of, overlap, propose
 from pipeline.heads.roi_align import roi_align
 from schemas.heads import RoIHead
@@ -218,7 +219,7 @@ def _match(output: RoIOutput, truth: Sequence[Tensor]) -> Tensor:
     for n, boxes in enumerate(truth):
         rows = torch.nonzero(output.image == n)[:, 0]
         if len(boxes) and len(rows):
-            ious = pairwise_iou(output.boxes[rows].detach().cpu().numpy(), boxes.cpu().numpy())  # (B, G)
+            ious = iou_matrix(output.boxes[rows].detach().cpu().numpy(), boxes.cpu().numpy())  # (B, G)
             best = torch.from_numpy(ious.argmax(axis=1) + first)
             best[torch.from_numpy(ious.max(axis=1) < MATCH_IOU)] = -1
             owner[rows] = best.to(owner.device)

@@ -33,7 +33,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.boxes import Floats, Ints, expand, iou_rows, pairs_of_same_key
+from pipeline.boxes import iou_rows
+from pipeline.metrics.pairs import Floats, Ints, expand, pairs_of_same_key
 from pipeline.metrics.temporal import Ties, falling_order
 from schemas.annotation import Tube, TubeSet
 

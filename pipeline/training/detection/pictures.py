@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from pipeline.boxes import iou_matrix
 from pipeline.metrics.ava import average_precision
-from pipeline.metrics.boxes import iou_matrix
 from pipeline.training.detection.dataset import DetectionData
 from pipeline.training.detection.panel import TRUTH, FrameAt, Frames, Mark, colour_of, draw_panel, line_of, shorten
 from pipeline.training.detection.results import Found

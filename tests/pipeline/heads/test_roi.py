@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.boxes import iou_matrix
 from pipeline.heads import build
-from pipeline.heads.box_nms import pairwise_iou
 from pipeline.heads.proposals import overlap
 from pipeline.heads.roi import KeyDetections, KeyTargets, RoIDetector, RoIOutput, _at
-from schemas.annotation_files import ManifestAnnotations
+from schemas.annotation_files import TubesAnnotations
 from schemas.heads import RoIHead
 
 NUM_CLASSES = 3
@@ -22,7 +22,9 @@ NUM_CLASSES = 3
 
 def make(**settings: Any) -> RoIDetector:
     values = {"hidden": 16, "max_boxes": 6, "min_score": 0.0} | settings
-    section = RoIHead(kind="roi", features=("a", "b"), annotations=ManifestAnnotations(kind="manifest"), **values)
+    section = RoIHead(
+        kind="roi", features=("a", "b"), annotations=TubesAnnotations(kind="tubes", path="tubes"), **values
+    )
     head = build(section, blocks=(6, 4), num_classes=NUM_CLASSES, seed=1)
     assert isinstance(head, RoIDetector)
     return head
@@ -120,7 +122,7 @@ def loss_by_hand(head: RoIDetector, output: RoIOutput, targets: list[KeyTargets]
     ]
     misfits = []
     for row in rows:
-        ious = pairwise_iou(output.boxes[row : row + 1].numpy(), target.box.numpy())[0].tolist()
+        ious = iou_matrix(output.boxes[row : row + 1].numpy(), target.box.numpy())[0].tolist()
         if ious and max(ious) >= 0.5:
             g = ious.index(max(ious))
             wanted = target.actions[g]
@@ -150,7 +152,7 @@ def test_the_loss_is_that_of_a_plain_loop(proposals: str) -> None:
     with torch.no_grad():
         output = head(maps, key_step, boxes)
         losses = head.loss(output, targets)
-        ious = [pairwise_iou(output.boxes[output.image == n].numpy(), targets[n].box.numpy()).max() for n in (0, 2, 3)]
+        ious = [iou_matrix(output.boxes[output.image == n].numpy(), targets[n].box.numpy()).max() for n in (0, 2, 3)]
         assert max(ious) >= 0.5  # the loop has something to match
         for n in range(4):
             assert losses[n].item() == pytest.approx(loss_by_hand(head, output, targets, n), rel=1e-4)

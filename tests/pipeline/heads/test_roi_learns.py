@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.boxes import iou_matrix
 from pipeline.heads import build
-from pipeline.heads.box_nms import pairwise_iou
 from pipeline.heads.roi import KeyDetections, KeyTargets, RoIDetector
-from schemas.annotation_files import ManifestAnnotations
+from schemas.annotation_files import TubesAnnotations
 from schemas.heads import RoIHead
 
 CHANNELS, STEPS, HEIGHT, WIDTH, NUM_CLASSES = 32, 4, 9, 11, 4
@@ -39,7 +39,7 @@ def draw_scenes(num: int, seed: int, *, noise: float) -> Scenes:
             height = rng.uniform(0.3, 0.85)
             side = np.array([height * rng.uniform(0.3, 0.7), height])
             box = np.concatenate([center - side / 2, center + side / 2]).clip(0, 1)
-            too_near = len(boxes) and pairwise_iou(box[None], boxes).max() > 0.4
+            too_near = len(boxes) and iou_matrix(box[None], boxes).max() > 0.4
             if too_near or np.prod(box[2:] - box[:2]) < np.prod(side) / 2:
                 continue
             does = np.zeros(NUM_CLASSES)
@@ -61,7 +61,9 @@ def _bump(center: np.ndarray, side: np.ndarray) -> np.ndarray:
 
 
 def trained(scenes: Scenes, *, hidden: int, epochs: int, batch_size: int = 8) -> RoIDetector:
-    section = RoIHead(kind="roi", features=("maps",), annotations=ManifestAnnotations(kind="manifest"), hidden=hidden)
+    section = RoIHead(
+        kind="roi", features=("maps",), annotations=TubesAnnotations(kind="tubes", path="tubes"), hidden=hidden
+    )
     head = build(section, blocks=(CHANNELS,), num_classes=NUM_CLASSES, seed=0)
     assert isinstance(head, RoIDetector)
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
@@ -96,7 +98,7 @@ def _average_precision(found: list[KeyDetections], targets: list[KeyTargets], la
         free = np.ones(len(truth), dtype=bool)
         scores = detections.score[:, label].numpy()
         for row in np.argsort(-scores, kind="stable"):
-            overlaps = pairwise_iou(detections.box[row : row + 1].numpy(), truth)[0] * free
+            overlaps = iou_matrix(detections.box[row : row + 1].numpy(), truth)[0] * free
             hit = len(truth) > 0 and overlaps.max() >= 0.5
             if hit:
                 free[overlaps.argmax()] = False

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.metrics.boxes import expand, iou_matrix, iou_rows, pairs_of_same_key
+from pipeline.boxes import iou_matrix, iou_rows
 
 UNIT = np.array([[0.0, 0.0, 1.0, 1.0]])
 
@@ -47,12 +45,7 @@ def test_matrix_is_every_row_with_every_row() -> None:
     assert iou_matrix(first[:0], second).shape == (0, 3)
 
 
-@given(st.lists(st.integers(0, 4)), st.lists(st.integers(0, 4)))
-def test_pairs_of_same_key(first: list[int], second: list[int]) -> None:
-    rows, others = pairs_of_same_key(np.array(first, dtype=np.int64), np.array(second, dtype=np.int64))
-    want = [(i, j) for i, one in enumerate(first) for j, other in enumerate(second) if one == other]
-    assert list(zip(rows.tolist(), others.tolist(), strict=True)) == want
-
-
-def test_expand() -> None:
-    assert expand(np.array([5, 0, 2]), np.array([2, 0, 3])).tolist() == [5, 6, 2, 3, 4]
+def test_sides_of_single_precision_are_compared_in_double() -> None:
+    third = np.array([[0, 0, 1 / 3, 1]], dtype=np.float32)
+    assert iou_matrix(third, UNIT).dtype == np.float64
+    assert iou_matrix(third, UNIT)[0, 0] == float(np.float32(1 / 3))
