@@ -15,20 +15,10 @@ import numpy as np
 
 from pipeline.boxes import iou_matrix
 from schemas.annotation import Tube
+from schemas.heads import Linking
 
 TRIM_SHARE = 0.5  # a keyframe speaks for the action when its score is above this share of the path's best
 TRIM_COST = 0.5  # what entering or leaving the action costs, in shares of the path's best score
-
-
-@dataclass(frozen=True)
-class Linking:
-    """Which detections may make a tube."""
-
-    min_score: float = 0.05  # of a detection, in its class
-    min_iou: float = 0.2  # of a path's last box with the next
-    max_gap: int = 2  # keyframes in a row that a path may lack
-    min_keyframes: int = 1  # detections that a tube needs
-    trim: bool = True
 
 
 @dataclass

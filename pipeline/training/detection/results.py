@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.heads.linking import Linking, link
+from pipeline.heads.linking import link
 from pipeline.heads.roi import KeyDetections
 from pipeline.metrics import ava
 from pipeline.metrics import tubes as tube_metrics
 from pipeline.training.detection.dataset import DetectionData
 from pipeline.training.detection.view import out_of_view
 from schemas.annotation import BoxTable, Tube, TubeSet, VideoShape
+from schemas.heads import Linking
 
 VIDEO_IOUS = (0.2, 0.5, 0.75)
 MEAN_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))  # 0.5:0.95

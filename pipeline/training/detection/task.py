@@ -14,7 +14,6 @@ from pipeline.annotations.ava import write_csv
 from pipeline.annotations.tube_json import write_tubes
 from pipeline.backbones import precision
 from pipeline.heads import build
-from pipeline.heads.linking import Linking
 from pipeline.heads.roi import KeyDetections, RoIDetector
 from pipeline.receipts import UnitWriter
 from pipeline.training.checkpoint import Weights
@@ -134,7 +133,7 @@ class DetectionTask(Task[Batch]):
     def _output(self, model: nn.Module, split: str) -> Output:
         found, _ = self._detect(model, split)
         assert found is not None, "weights that were validated give numbers"
-        return Output(found, linked(self.data, found, Linking(**self.settings.linking.model_dump())))
+        return Output(found, linked(self.data, found, self.settings.linking))
 
     def outputs(self, settings: HeadBase, model: nn.Module) -> dict[str, Output]:
         wanted = ("val", "test") if self.settings.proposals == "truth" else ("val", "test", NO_SPLIT)

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from pipeline.heads.linking import Linking, label_inside, link
+from pipeline.heads.linking import label_inside, link
 from schemas.annotation import Tube
+from schemas.heads import Linking
 
 PLAIN = Linking(trim=False)
 
