@@ -241,15 +241,19 @@ def _epoch_text(news: EpochReport) -> str:
     return (
         f"{news.product} {news.model}: epoch {line.epoch}/{news.epochs}, training loss {line.train_loss:.4f}, "
         f"validation loss {line.val_loss:.4f}, {news.score_name} {100 * line.val_score:.1f} %"
-        f"{', best' if news.is_best else ''}, {news.items_per_s:.0f} {news.noun}/s"
+        f"{', best' if news.is_best else ''}, {_rate(news.items_per_s)} {news.noun}/s"
     )
 
 
 def _step_text(news: StepReport) -> str:
     return (
         f"{news.product} {news.model}: epoch {news.epoch}/{news.epochs}, batch {news.step}/{news.steps}, "
-        f"training loss {news.loss:.4f}, {news.items_per_s:.1f} {news.noun}/s"
+        f"training loss {news.loss:.4f}, {_rate(news.items_per_s)} {news.noun}/s"
     )
+
+
+def _rate(items_per_s: float) -> str:
+    return f"{items_per_s:.0f}" if items_per_s >= 10 else f"{items_per_s:.2g}"
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pipeline.textlist import Split as Split
 from pipeline.training.seeds import share_of
 from schemas.errors import ReelmillError
 from schemas.heads import Holdout
 from schemas.manifest import VideoRow
 
-Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
