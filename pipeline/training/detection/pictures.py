@@ -29,9 +29,9 @@ ALSO_SHARE = 0.5  # classes of a box are named from this share of its best one's
 MOST_BOXES, MOST_CLASSES = 6, 3
 
 # inches
-CELL_WIDTH, MOST_HEIGHT, CAPTION, GAP, LEFT, TITLE, LEGEND = 3.1, 3.4, 0.24, 0.1, 0.35, 0.4, 0.35
+CELL_WIDTH, MOST_HEIGHT, CAPTION, GAP, LEFT, TITLE = 3.1, 3.4, 0.24, 0.1, 0.35, 0.4
 MOST_NAME = 40  # characters
-MOST_IN_LEGEND = 12
+LEGEND, LEGEND_LINE, LEGEND_COLUMNS, MOST_IN_LEGEND = 0.28, 0.17, 7, 20
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Key:
     true_class: NDArray[np.bool_]  # (G, K)
     box: NDArray[np.float64]  # (M, 4) of those shown, best first
     score: NDArray[np.float64]  # (M, K)
-    precision: float  # mean over its classes of AP; nan where nobody is
-    overlap: float  # mean IoU of actors and boxes; where nobody is, less the surer something was found
+    precision: float  # mean over its classes of AP; nan where there is no true box
+    overlap: float  # mean IoU of actors and boxes; without true boxes the best score, negative
 
     @property
     def quality(self) -> tuple[float, float]:
-        """By which keyframes are ordered, higher is better."""
-        return np.nan_to_num(self.precision), self.overlap
+        """By which keyframes are ordered, higher is better; a false find costs as much as it is sure."""
+        return (1 + self.overlap if np.isnan(self.precision) else self.precision), self.overlap
 
 
 def draw_boxes(data: DetectionData, found: Found, frame_at: FrameAt, *, iou: float, title: str) -> bytes | None:
@@ -64,7 +64,9 @@ def draw_boxes(data: DetectionData, found: Found, frame_at: FrameAt, *, iou: flo
     height = min(MOST_HEIGHT, CELL_WIDTH * max(one.shape[0] / one.shape[1] for one in pictures.values()))
     columns = max(len(row) for row in rows)
     wide = LEFT + max(columns, 2) * (CELL_WIDTH + GAP)
-    high = TITLE + len(rows) * (height + CAPTION + GAP) + LEGEND
+    shown = sorted({k for row in rows for key in row for k in _classes_shown(key)})[:MOST_IN_LEGEND]
+    legend = LEGEND + LEGEND_LINE * -(-(1 + len(shown)) // LEGEND_COLUMNS)
+    high = TITLE + len(rows) * (height + CAPTION + GAP) + legend
     with plain_style():
         figure = Figure(figsize=(wide, high))
         figure.text(0.5, 1 - TITLE / 2 / high, plain_text(title), ha="center", va="center", fontsize=11)
@@ -78,13 +80,12 @@ def draw_boxes(data: DetectionData, found: Found, frame_at: FrameAt, *, iou: flo
                 axes = figure.add_axes((left / wide, bottom / high, CELL_WIDTH / wide, height / high))
                 draw_panel(axes, pictures[id(key)], _marks(data, frames, key))
                 axes.set_title(plain_text(_caption(data, key, iou)), fontsize=7.5, pad=3)
-        shown = sorted({k for row in rows for key in row for k in _classes_shown(key)})
         _add_legend(figure, data, shown)
         return png_of(figure)
 
 
 def _caption(data: DetectionData, key: Key, iou: float) -> str:
-    rated = "nobody is there" if np.isnan(key.precision) else f"AP@{iou:g} {key.precision:.2f}"
+    rated = "no true box" if np.isnan(key.precision) else f"AP@{iou:g} {key.precision:.2f}"
     return f"{shorten(data.names[key.video], MOST_NAME)}   {key.second:.2f} s   {rated}"
 
 
@@ -93,10 +94,10 @@ def _add_legend(figure: Figure, data: DetectionData, shown: Sequence[int]) -> No
     lines = [white, *(Line2D([], [], color=colour_of(k), lw=2) for k in shown)]
     names = ["true boxes", *(plain_text(shorten(data.classes[k][1], 24)) for k in shown)]
     figure.legend(
-        lines[: MOST_IN_LEGEND + 1],
-        names[: MOST_IN_LEGEND + 1],
+        lines,
+        names,
         loc="lower center",
-        ncols=min(len(lines), 7),
+        ncols=min(len(lines), LEGEND_COLUMNS),
         fontsize=7,
         frameon=False,
         title="found boxes in the colour of their best class, wider and stronger the surer",

@@ -16,7 +16,7 @@ from pipeline.training.figure import plain_style, plain_text, png_of
 from schemas.annotation import Tube, TubeSet, VideoShape
 
 NUM_VIDEOS, NUM_FRAMES = 4, 8
-MOST_TUBES = 5  # found ones of a video
+MOST_TUBES = 8  # found ones of a video
 SHOWN_SHARE = 0.4  # found tubes from this share of their video's best score on
 MARGIN = 0.1  # of the true tubes' span, to both sides
 
@@ -66,7 +66,7 @@ def draw_tubes(data: DetectionData, tubes: TubeSet, frame_at: FrameAt, *, title:
     frames = Frames(data, frame_at)
     pictures = [[frames.picture(strip.video, second) for second in strip.seconds.tolist()] for strip in strips]
     heights = [min(MOST_HEIGHT, FRAME_WIDTH * row[0].shape[0] / row[0].shape[1]) for row in pictures]
-    lanes_high = [LANE * (len(strip.true) + len(strip.marked) + max(1, len(strip.found))) for strip in strips]
+    lanes_high = [LANE * (len(_true_labels(strip)) + max(1, len(strip.found))) for strip in strips]
     wide = LEFT + NUM_FRAMES * (FRAME_WIDTH + GAP) + RIGHT
     high = TITLE + sum(heights) + sum(lanes_high) + len(strips) * (CAPTION + AXIS)
     with plain_style():
@@ -194,6 +194,12 @@ def _marks(data: DetectionData, frames: Frames, strip: Strip, second: float) -> 
     return marks + [Mark(frames.place(box[None])[0], "", TRUTH, width=1.2, dashed=True) for box in true]
 
 
+def _true_labels(strip: Strip) -> list[str]:
+    """The classes of the true tubes, in the order in which they begin: one row each, as there may be many tubes."""
+    begin = {lane.label: lane.start_s for lane in sorted(strip.true, key=lambda lane: -lane.start_s)}
+    return [*sorted(begin, key=lambda label: (begin[label], label)), *strip.marked]
+
+
 def _draw_lanes(axes: Axes, strip: Strip) -> None:
     """When each tube is on, below the frames: each frame's middle is above its second."""
     middle = np.arange(len(strip.seconds)) + 0.5
@@ -206,21 +212,21 @@ def _draw_lanes(axes: Axes, strip: Strip) -> None:
         after = strip.seconds[-1] + (strip.seconds[-1] - strip.seconds[-2]) / 2
         return np.interp(second, [before, *strip.seconds, after], [0.0, *middle, len(middle)])
 
-    names: list[str] = []
-    for lane in (*strip.true, *strip.found):
-        start, end = place_of(np.array([lane.start_s, lane.end_s])).tolist()
-        line = [start, end], [len(names)] * 2
-        if lane.score is None:
-            axes.plot(*line, color="black", linestyle=(0, (3, 1.5)), linewidth=2.0)
-        else:
-            width, opacity = line_of(lane.score, 2.0, 3.0)
-            axes.plot(*line, color=lane.colour, linewidth=width, alpha=opacity, solid_capstyle="butt")
-        name = shorten(lane.label, MOST_NAME)
-        names.append(f"true {name}" if lane.score is None else f"{name} {lane.score:.2f}")
-    for label, seconds in strip.marked.items():
+    names = [f"true {shorten(label, MOST_NAME)}" for label in _true_labels(strip)]
+    for row, label in enumerate(_true_labels(strip)):
+        for lane in strip.true:
+            if lane.label == label:
+                span = place_of(np.array([lane.start_s, lane.end_s]))
+                axes.plot(span, [row, row], color="black", linestyle=(0, (3, 1.5)), linewidth=2.0)
+        seconds = strip.marked.get(label, np.zeros(0))
         inside = seconds[(seconds >= strip.seconds[0] - 1e-6) & (seconds <= strip.seconds[-1] + 1e-6)]
-        axes.plot(place_of(inside), [len(names)] * len(inside), "k.", markersize=4)
-        names.append(f"true {shorten(label, MOST_NAME)}")
+        axes.plot(place_of(inside), [row] * len(inside), "k.", markersize=4)
+    for lane in strip.found:
+        assert lane.score is not None
+        width, opacity = line_of(lane.score, 2.0, 3.0)
+        span = place_of(np.array([lane.start_s, lane.end_s]))
+        axes.plot(span, [len(names)] * 2, color=lane.colour, linewidth=width, alpha=opacity, solid_capstyle="butt")
+        names.append(f"{shorten(lane.label, MOST_NAME)} {lane.score:.2f}")
     if not strip.found:
         names.append("nothing found")
     for place in middle:

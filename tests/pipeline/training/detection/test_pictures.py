@@ -76,9 +76,9 @@ def test_of_many_keyframes_the_best_the_middle_and_the_worst_of_several_videos()
     assert [one.second for one in pick(keys)[0]] == [0, 10, 11, 12]  # video 0 has the ten best
 
 
-def test_equal_precision_is_told_apart_by_overlap_and_false_finds_come_last() -> None:
+def test_equal_precision_is_told_apart_by_overlap_and_false_finds_cost_their_score() -> None:
     keys = [key(0, 0, 1, 0.6), key(0, 1, 1, 0.9), key(0, 2, 0, 0.3), key(0, 3, np.nan, -0.9), key(0, 4, np.nan, -0.2)]
-    assert [one.second for row in pick(keys) for one in row] == [1, 0, 2, 4, 3]
+    assert [one.second for row in pick(keys) for one in row] == [1, 0, 4, 3, 2]
 
 
 def test_weak_boxes_are_left_out_beside_strong_ones() -> None:

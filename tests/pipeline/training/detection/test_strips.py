@@ -53,11 +53,11 @@ def test_the_best_tubes_are_shown(world: Any, make_videos: Any) -> None:
     world.write(make_videos(4))
     data = load(world, world.tubes())
     weak = [(3, 0, 4, 0.1)] * 3
-    strong = [(3, 0, 4, 0.4 + n / 20) for n in range(7)]
+    strong = [(3, 0, 4, 0.4 + n / 20) for n in range(10)]
     strip = make_strip(data, tubes_of(data, *weak, *strong), 3)
-    assert [lane.score for lane in strip.found] == pytest.approx([0.7, 0.65, 0.6, 0.55, 0.5])
-    assert len({lane.colour for lane in strip.found}) == 5
-    assert strip.num_found == 10
+    assert [lane.score for lane in strip.found] == pytest.approx([0.85 - n / 20 for n in range(8)])
+    assert len({lane.colour for lane in strip.found}) == 8
+    assert strip.num_found == 13
     strip = make_strip(data, tubes_of(data, *weak, strong[0]), 3)
     assert [lane.score for lane in strip.found] == [0.4]
 
