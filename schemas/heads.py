@@ -135,7 +135,7 @@ class LateFusionHead(SequenceSettings):
 
     kind: Literal["late_fusion"]
     branch: Literal["linear", "mean_pool", "lstm", "gru"] = "linear"
-    fusion: Literal["average", "learned"] = "average"  # learned: a weight for each stream and class
+    fusion: Literal["average", "learned"] = "average"  # learned: log-linear, from the product rule on
     hidden: int = Field(default=256, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
 

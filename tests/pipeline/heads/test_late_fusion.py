@@ -43,6 +43,15 @@ def branches_of(head: LateFusion, x: Tensor, noise: Tensor) -> Iterator[tuple[Se
         yield branch, x[:, :, columns], noise[:, share]
 
 
+def weights_of(head: LateFusion) -> nn.Parameter:
+    assert head.fuse is not None
+    return head.fuse.weight
+
+
+def top1(answers: Tensor, classes: Tensor) -> float:
+    return (answers.argmax(dim=-1) == classes).float().mean().item()
+
+
 def step(head: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     loss.sum().backward()
@@ -74,36 +83,83 @@ def test_average_is_the_mean_of_the_branches_probabilities(branch: Branch) -> No
     torch.testing.assert_close(head.decode(head(x, mask), mask), (alone[0] + alone[1]) / 2)
 
 
-@pytest.mark.parametrize("labels", TARGETS)
-def test_learned_weights_start_as_the_average(labels: str) -> None:
-    average, learned, (x, mask) = make(labels=labels), make(labels=labels, fusion="learned"), batch()
-    torch.testing.assert_close(learned.decode(learned(x, mask), mask), average.decode(average(x, mask), mask))
-
-
-def test_learned_weights_are_of_each_stream_and_class() -> None:
+def test_learned_fusion_starts_as_the_product_rule() -> None:
     head, (x, mask) = make(fusion="learned"), batch()
-    assert head.weigh is not None
-    with torch.no_grad():
-        head.weigh.copy_(torch.tensor([[100.0, 0, 0], [-100, 0, 0]]))  # class 0 is up to the first stream
     first, second = (one.decode(one(f, mask), mask) for one, f, _ in branches_of(head, x, torch.zeros(3, 12)))
-    by_hand = torch.stack([first[:, 0], *(first + second)[:, 1:].T / 2], dim=1)
+    product = first * second
+    torch.testing.assert_close(head.decode(head(x, mask), mask), product / product.sum(dim=1, keepdim=True))
+
+
+def test_learned_fusion_of_several_labels_starts_as_the_sum_of_log_odds() -> None:
+    head, (x, mask) = make(labels="multi", fusion="learned"), batch()
+    first, second = (one.decode(one(f, mask), mask) for one, f, _ in branches_of(head, x, torch.zeros(3, 12)))
+    odds = first / (1 - first) * second / (1 - second)
+    torch.testing.assert_close(head.decode(head(x, mask), mask), odds / (1 + odds))
+
+
+def test_weights_of_several_labels_are_of_each_stream_and_class() -> None:
+    head, (x, mask) = make(labels="multi", fusion="learned"), batch()
+    with torch.no_grad():
+        weights_of(head).copy_(torch.tensor([[1.0, 0, 1], [0, 1, 0]]))  # class 1 is up to the second stream
+    first, second = (one.decode(one(f, mask), mask) for one, f, _ in branches_of(head, x, torch.zeros(3, 12)))
+    by_hand = torch.stack([first[:, 0], second[:, 1], first[:, 2]], dim=1)
+    torch.testing.assert_close(head.decode(head(x, mask), mask), by_hand)
+
+
+def test_classes_of_which_one_is_right_share_the_weights_of_streams() -> None:
+    head, (x, mask) = make(fusion="learned"), batch()
+    bias = torch.tensor([0.5, -0.5, 0])
+    assert head.fuse is not None
+    with torch.no_grad():
+        head.fuse.weight.copy_(torch.tensor([[2.0], [0.5]]))
+        head.fuse.bias.copy_(bias)
+    first, second = (one.decode(one(f, mask), mask) for one, f, _ in branches_of(head, x, torch.zeros(3, 12)))
+    by_hand = first**2 * second**0.5 * bias.exp()
     torch.testing.assert_close(head.decode(head(x, mask), mask), by_hand / by_hand.sum(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("labels", TARGETS)
-def test_learned_weights_turn_to_the_stream_that_knows(labels: str) -> None:
-    """The first stream holds the answer, the second is noise; nothing but the weights is trained."""
+def test_noise_gets_a_low_weight(labels: str) -> None:
+    """The first stream knows much, the second is sure of anything; nothing but the fusion is trained."""
     head = make(labels=labels, fusion="learned")
     generator = torch.Generator().manual_seed(3)
-    classes = torch.arange(60) % 3
+    classes = torch.arange(300) % 3
     truth = F.one_hot(classes, 3).float()
-    logits = torch.stack([8 * truth - 4, 4 * torch.randn(60, 3, generator=generator)])[:, :, None]  # (S, N, T, K)
-    mask = torch.ones(60, 1, dtype=torch.bool)
-    assert head.weigh is not None
-    optimizer = torch.optim.AdamW([head.weigh], lr=0.1)
+    known = 4 * truth - 2 + torch.randn(300, 3, generator=generator)
+    anything = 4 * torch.randn(300, 3, generator=generator)
+    logits = torch.stack([known, anything])[:, :, None]  # (S, N, T, K)
+    mask = torch.ones(300, 1, dtype=torch.bool)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1)
     for _ in range(60):
         step(head, head.loss(logits, classes if labels == "single" else truth, mask), optimizer)
-    assert (F.softmax(head.weigh, dim=0)[0] > 0.9).all()
+    known_weight, noise_weight = weights_of(head).detach()
+    assert (known_weight > 0.8).all()
+    assert (noise_weight.abs() < 0.1 * known_weight).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_learned_beats_the_average_and_each_stream(seed: int) -> None:
+    """One stream tells classes 0 1 from 2 3, another 0 2 from 1 3, neither always; the third is sure of anything."""
+    generator = torch.Generator().manual_seed(seed)
+    classes = torch.arange(800) % 4
+    bits = torch.stack([torch.arange(4) // 2, torch.arange(4) % 2])[:, None] - 0.5  # (2, 1, K)
+    evidence = 3 * bits[:, 0, classes, None] + torch.randn(2, 800, 1, generator=generator)  # (2, N, 1)
+    anything = 4 * torch.randn(1, 800, 4, generator=generator)
+    logits = torch.cat([3 * evidence * bits, anything])[:, :, None]  # (S, N, T, K)
+    mask = torch.ones(800, 1, dtype=torch.bool)
+    section = LateFusionHead(kind="late_fusion", features=("rgb", "flow", "sound"), fusion="learned")
+    head = build(section, blocks=(2, 2, 2), num_classes=4, seed=seed)
+    assert isinstance(head, LateFusion)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1)
+    for _ in range(40):
+        step(head, head.loss(logits[:, :400], classes[:400], mask[:400]), optimizer)
+    scores = logits[:, 400:]  # of videos that nothing was trained on
+    learned = head.decode(scores, mask[400:])
+    head.fuse = None
+    average = head.decode(scores, mask[400:])
+    right = [top1(answer, classes[400:]) for answer in (learned, average, *scores[:, :, 0])]
+    assert right[0] > 0.8
+    assert right[0] > max(right[1:]) + 0.1
 
 
 @pytest.mark.parametrize("labels", TARGETS)
@@ -113,8 +169,7 @@ def test_sure_and_wrong_branches_give_a_finite_loss(labels: str) -> None:
     scores = (1e4 * wrong - 5e3).expand(2, 1, 3, 3).transpose(1, 2).clone().requires_grad_()  # (S, N, T, K)
     loss = head.loss(scores, targets, torch.ones(3, 1, dtype=torch.bool))
     loss.sum().backward()
-    assert head.weigh is not None
-    for values in (loss, scores.grad, head.weigh.grad):
+    for values in (loss, scores.grad, weights_of(head).grad):
         assert values is not None
         assert torch.isfinite(values).all()
 

@@ -185,7 +185,12 @@ def halves(label_id: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("tells", "fusion", "branch"),
-    [(bits, "average", "linear"), (halves, "learned", "linear"), (halves, "learned", "gru")],
+    [
+        (bits, "average", "linear"),
+        (bits, "learned", "linear"),
+        (halves, "learned", "linear"),
+        (halves, "learned", "gru"),
+    ],
 )
 def test_two_streams_know_more_than_one(
     dataset: Any, video: Any, tells: Callable[[int], tuple[int, int]], fusion: str, branch: str
