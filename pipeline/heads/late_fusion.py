@@ -8,7 +8,7 @@ learned: log-linear: for single labels a softmax over classes of the sum over st
          class; for several labels a sigmoid of the sum of w · logit p, plus a bias. It begins with w = 1 and no bias:
          the product rule, right for streams whose errors are independent. Where one tells classes 0 1 from 2 3 and the
          other 0 2 from 1 3, both must agree: of that a mean is never surer than half. Training turns down noise, and
-         what is said twice. It learns on the branches' answers as they stand: no gradient of the fusion reaches a branch.
+         what is said twice. It learns on the branches' answers as they stand: no gradient of the fusion reaches one.
          These are their answers on training videos, so a branch that has learned its videos by heart is trusted too
          much; `average` has nothing to overfit, and either may then be worse than the best stream alone.
 """
