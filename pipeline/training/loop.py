@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from pipeline.store import Store
+from pipeline.training.batch_norm import count_items
 from pipeline.training.checkpoint import Epoch, Progress, restore_progress, save_progress, weights_of
 from pipeline.training.schedule import learning_rate
 from pipeline.training.seeds import seed_of
@@ -126,6 +127,7 @@ class Fitting:
         seed = seed_of(self.settings.seed, self.at.name)
         share = Share(seed, progress.epoch, progress.step, worker.rank, worker.world_size)
         for batch in task.train_batches(self.settings, progress.model, share):
+            count_items(progress.model, batch.weights)
             loss = (task.losses(progress.model, self.forward, batch) * batch.weights).sum()
             # gradients are averaged over workers: times their number, so that the mean is over the whole batch
             (loss * (worker.world_size / batch.total)).backward()

@@ -9,6 +9,8 @@ import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.training.batch_norm import share_batch_norms
+
 
 @dataclass(frozen=True, slots=True)
 class Worker:
@@ -23,15 +25,11 @@ class Worker:
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module as a forward pass should call it: gradients are averaged over the workers.
-
-        On GPUs batch norms take their statistics from the whole batch; on CPUs, where torch has no such thing, each
-        worker's from its own share of it, and the first worker's running statistics are kept.
-        """
+        """The module as a forward pass should call it: gradients are averaged over the workers, and its batch norms,
+        which are replaced in place, take their statistics from the whole batch."""
         if self.world_size == 1:
             return module
-        if any(parameter.is_cuda for parameter in module.parameters()):
-            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # in place, but for the module itself
+        share_batch_norms(module)
         return DistributedDataParallel(module)
 
     def sum(self, value: float) -> float:

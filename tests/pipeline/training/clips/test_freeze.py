@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 
 from pipeline import backbones
 from pipeline.backbones.network import Network
+from pipeline.training.batch_norm import SharedBatchNorm, share_batch_norms
 from pipeline.training.clips.freeze import freeze, modules_up_to
 from schemas.errors import UsageError
 
@@ -105,13 +105,12 @@ def test_a_layer_that_is_no_map_is_one_sentence(net: Network) -> None:
         )
 
 
-def test_synchronised_batch_norms_are_frozen_too(net: Network) -> None:
-    """What several workers on GPUs make of batch norms keeps names and parameters."""
+def test_shared_batch_norms_are_frozen_too(net: Network) -> None:
+    """What several workers make of batch norms keeps names and parameters."""
     names = modules_up_to(net, "conv1", clip=CLIP)
     keys, parameters = list(net.state_dict()), {id(parameter) for parameter in net.parameters()}
-    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    assert synchronised is net
-    assert isinstance(net.get_submodule("conv1.bn"), nn.SyncBatchNorm)
+    share_batch_norms(net)
+    assert isinstance(net.get_submodule("conv1.bn"), SharedBatchNorm)
     assert list(net.state_dict()) == keys
     assert {id(parameter) for parameter in net.parameters()} == parameters
     net.train()

@@ -521,9 +521,10 @@ def _curve(dataset: ClipDataset, name: str = "net") -> list[list[float]]:
 
 
 @pytest.mark.slow
-def test_two_workers_with_frozen_batch_norms_train_what_one_does(clips: ClipDataset, tmp_path: Path) -> None:
+def test_two_workers_train_what_one_does(clips: ClipDataset, tmp_path: Path) -> None:
+    """With batch norms that learn, and a last batch of one clip."""
     clips.write(videos_of(21))
-    product = clips.head(freeze=["conv4b"], batch_size=9, epochs=2)  # the last batch is of one clip, for two workers
+    product = clips.head(batch_size=9, epochs=2)
     train(clips, product)
     alone = _curve(clips)
     clips.store.delete_folder("heads/net")
@@ -534,16 +535,10 @@ def test_two_workers_with_frozen_batch_norms_train_what_one_does(clips: ClipData
 
 @pytest.mark.slow
 def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(clips: ClipDataset, tmp_path: Path) -> None:
-    """Each worker's batch norms see its own share, so this is not what one worker trains; it is the same each time."""
     clips.write(videos_of(24))
     product = clips.head(augment={"flip": True}, epochs=2)
-    train(clips, product)
-    of_one = tree(clips.root / "heads/net")
-    clips.store.delete_folder("heads/net")
     assert train_on_two(clips, product, tmp_path / "first") == [(0, "8"), (0, "8")]
     undisturbed = tree(clips.root / "heads/net")
-    assert undisturbed.keys() == of_one.keys()
-    assert undisturbed != of_one
     clips.store.delete_folder("heads/net")
     (status, _), (killed, _) = train_on_two(clips, product, tmp_path / "second", dies_at=6)
     assert killed == -signal.SIGKILL
