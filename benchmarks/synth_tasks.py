@@ -61,8 +61,8 @@ heads:
   one_stage: {{kind: actionformer, features: [net3d], seed: {seed}}}
   two_stage: {{kind: talnet, features: [net3d], seed: {seed}}}
   one_stage_random: {{kind: actionformer, features: [random], seed: {seed}}}
-  learned_boxes: {{kind: roi, features: [maps], annotations: {tubes}, seed: {seed}}}
-  true_boxes: {{kind: roi, features: [maps], annotations: {tubes}, proposals: truth, seed: {seed}}}
+  learned_boxes: {{kind: roi, features: [maps], annotations: {tubes}, seed: {seed}, epochs: 5}}
+  true_boxes: {{kind: roi, features: [maps], annotations: {tubes}, proposals: truth, seed: {seed}, epochs: 5}}
 """
 TUBES = "{{kind: tubes, path: {videos}/untrimmed/tubes}}"
 

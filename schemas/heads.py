@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -184,7 +184,14 @@ class ActionFormerHead(TemporalSettings):
     dropout: float = Field(default=0.2, ge=0, lt=1)
     epochs: int = Field(default=40, ge=1)
     batch_size: int = Field(default=4, ge=1)
-    warmup_epochs: int = Field(default=5, ge=0)
+    warmup_epochs: int = Field(default=5, ge=0)  # a quarter of the epochs at most, unless it is said
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_trainings_warm_up_less(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "warmup_epochs" not in values and isinstance(values.get("epochs"), int):
+            return {**values, "warmup_epochs": max(0, min(5, values["epochs"] // 4))}
+        return values
 
     @model_validator(mode="after")
     def _divides(self) -> ActionFormerHead:

@@ -16,7 +16,7 @@ import pyarrow.fs as pafs
 
 from pipeline.annotations import activitynet, ava, dense_labels, thumos14, tube_json, ucf101_24
 from pipeline.annotations.columns import SegmentColumns, merge_segments
-from pipeline.annotations.join import Joined, join_videos
+from pipeline.annotations.join import Joined, join_videos, public_names
 from pipeline.annotations.report import Report
 from pipeline.annotations.tidy import tidy_boxes, tidy_segments, tidy_tubes
 from pipeline.store import resolve
@@ -109,11 +109,12 @@ def _segments(
 
 
 def manifest_segments(rows: Sequence[VideoRow], labels: Sequence[str]) -> SegmentTable:
-    """The segments of a manifest's rows, which are named by video_id; labels by label id."""
-    columns = SegmentColumns([row.video_id for row in rows], labels)
-    for row in rows:
+    """The segments of a manifest's rows, which go by their `public_names`; labels by label id."""
+    names = public_names(rows)
+    columns = SegmentColumns(names, labels)
+    for name, row in zip(names, rows, strict=True):
         for segment in row.segments:
-            columns.add(row.video_id, segment.start_s, segment.end_s, labels[segment.label_id])
+            columns.add(name, segment.start_s, segment.end_s, labels[segment.label_id])
     return columns.table(subset=[row.split for row in rows], duration_s=[np.nan] * len(rows))
 
 
@@ -163,6 +164,7 @@ __all__ = [
     "join_videos",
     "manifest_segments",
     "open_annotations",
+    "public_names",
     "tidy_boxes",
     "tidy_segments",
     "tidy_tubes",

@@ -6,6 +6,7 @@ extension, on either side; the same with `v_` before it, or without. The first o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,14 @@ def join_videos(
         annotation_without_video=tuple(missing),
         video_without_annotation=tuple(row.video_id for index, row in enumerate(rows) if index not in video_of),
     )
+
+
+def public_names(rows: Sequence[VideoRow]) -> list[str]:
+    """What each row is called in files for others: the name of its file as ActivityNet's json has it (no extension, no
+    leading `v_`), which `join_videos` finds again; its video_id where that would mean two rows."""
+    stems = [_file_name(row.uri).rpartition(".")[0].removeprefix("v_") for row in rows]
+    counts = Counter(stems)
+    return [stem if stem and counts[stem] == 1 else row.video_id for stem, row in zip(stems, rows, strict=True)]
 
 
 def split_of(subset: str | None) -> Split | None:

@@ -57,3 +57,10 @@ def test_what_heads_are_trained_on() -> None:
     assert (roi.sources, task_of(roi)) == (("features/maps", "features/more"), "detection")
     assert task_of(head(kind="talnet")) == "temporal"
     assert [task_of(head(kind=kind)) for kind in ("lstm", "gru", "linear", "mean_pool")] == ["classification"] * 4
+
+
+def test_short_trainings_warm_up_less() -> None:
+    assert [head(kind="actionformer", epochs=n).warmup_epochs for n in (1, 2, 8, 40)] == [0, 0, 2, 5]
+    assert head(kind="actionformer", epochs=4, warmup_epochs=3).warmup_epochs == 3
+    with pytest.raises(ValidationError, match="leaves none of the 4 epochs"):
+        head(kind="actionformer", epochs=4, warmup_epochs=4)

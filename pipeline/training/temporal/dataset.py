@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.annotations import public_names
 from pipeline.annotations.report import Problem, Report
 from pipeline.heads.temporal import StepSegments
 from pipeline.training.account import LeftOut, account
@@ -42,7 +43,7 @@ class TemporalData:
     """Videos that have features, in manifest order; those without annotation come with split "none"."""
 
     video_ids: tuple[str, ...]
-    names: tuple[str, ...]  # of the annotations, or the video_id: what predictions are written under
+    names: tuple[str, ...]  # of the annotations, or else public: what predictions are written under
     splits: NDArray[np.str_]  # (videos,)
     matrix: NDArray[np.float32]  # (all steps, D)
     offsets: NDArray[np.int64]  # (videos + 1,)
@@ -93,7 +94,8 @@ def load_temporal(source: Source, settings: TemporalSettings) -> TemporalData:
     )
     missing = find_missing(splits, ledgers, found=sequences.video_ids) + annotated.absent
     require_coverage(missing, len(splits) + len(annotated.absent), allowance=settings.missing, where=where)
-    data = _joined(sequences, annotated, splits, where=where)
+    names = dict(zip((row.video_id for row in rows), public_names(rows), strict=True))
+    data = _joined(sequences, annotated, splits, names=names, where=where)
     needed: tuple[Split, ...] = ("train", "val")
     if expects_test(annotated.rows, labelled="any"):
         needed = ("train", "val", "test")
@@ -121,7 +123,12 @@ def _not_trained(why: LeftOut) -> LeftOut:
 
 
 def _joined(
-    sequences: Sequences, annotated: AnnotatedVideos, splits: Mapping[str, Split], *, where: str
+    sequences: Sequences,
+    annotated: AnnotatedVideos,
+    splits: Mapping[str, Split],
+    *,
+    names: Mapping[str, str],
+    where: str,
 ) -> TemporalData:
     """The steps and segments of all videos that have features; segments that these do not cover are noted in the
     annotations' report."""
@@ -140,7 +147,7 @@ def _joined(
     data = TemporalData(
         video_ids=sequences.video_ids,
         names=tuple(
-            truth.videos[place[video_id]] if video_id in place else video_id for video_id in sequences.video_ids
+            truth.videos[place[video_id]] if video_id in place else names[video_id] for video_id in sequences.video_ids
         ),
         splits=np.array([splits.get(video_id, NO_SPLIT) for video_id in sequences.video_ids], dtype=str),
         matrix=sequences.matrix[np.concatenate(rows)],

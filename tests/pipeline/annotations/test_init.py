@@ -92,7 +92,7 @@ def test_the_manifests_own_segments() -> None:
     ]
     settings = section(kind="manifest")
     table = open_annotations(settings, rows=rows, labels=["jump", "run"]).truth
-    assert (table.videos, table.labels, table.subset) == (("a~mp4", "b"), ("jump", "run"), ("train", None))
+    assert (table.videos, table.labels, table.subset) == (("a", "b"), ("jump", "run"), ("train", None))
     assert (table.start_s.tolist(), table.label.tolist()) == ([1, 3], [1, 0])
     assert files_of(settings) == []
     assert annotations_sha256(settings) == annotations_sha256(settings)

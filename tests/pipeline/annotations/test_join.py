@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.annotations.join import join_videos
+from pipeline.annotations.join import join_videos, public_names
 from schemas.errors import UsageError
 from schemas.video_row import VideoRow
 
@@ -60,3 +60,10 @@ def test_two_names_of_one_row_are_refused() -> None:
 def test_nothing_to_join() -> None:
     joined = join_videos([], [])
     assert (joined.row.shape, joined.video.shape, joined.split) == ((0,), (0,), ())
+
+
+def test_public_names_mean_their_rows_again() -> None:
+    files = rows("/d/v_a.mp4", "s3://b/x/c.d.mp4?region=y", "/d/e.mp4", "/e/e.avi", "/d/v_f.mp4", "/d/f.mp4", "/d/.mp4")
+    names = public_names(files)
+    assert names == ["a", "c.d", "id2", "id3", "id4", "id5", "id6"]  # two files of a name go by their video_id
+    assert join_videos(names, files).row.tolist() == list(range(7))
