@@ -1,4 +1,4 @@
-"""The training loop of every task: batches, losses, a schedule, validation, early stopping, and going on after a kill."""
+"""The training loop of every task: batches, losses, a schedule, validation, early stopping, going on after a kill."""
 
 from __future__ import annotations
 

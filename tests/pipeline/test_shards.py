@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import webdataset
 
-from pipeline.shards import Span, ShardWriter, read_sample, read_shard, sample_spans
+from pipeline.shards import ShardWriter, Span, read_sample, read_shard, sample_spans
 
 
 def shard(samples: dict[str, dict[str, bytes]]) -> bytes:

@@ -211,7 +211,7 @@ def _marks(data: DetectionData, frames: Frames, key: Key) -> list[Mark]:
         lines = [shorten(names[k], 26) for k in np.flatnonzero(classes)]
         more = [f"and {len(lines) - MOST_CLASSES} more"] if len(lines) > MOST_CLASSES else []
         text = "\n".join([*lines[:MOST_CLASSES], *more])
-        marks.append(Mark(box, text, TRUTH, width=3.2, below=True))
+        marks.append(Mark(box, text, TRUTH, width=5.0, below=True))
     for box, scores in reversed(list(zip(frames.place(key.box), key.score, strict=True))):
         order = np.argsort(-scores, kind="stable")[:MOST_CLASSES]
         best = float(scores[order[0]])
