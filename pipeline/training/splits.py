@@ -11,13 +11,13 @@ Holding out is a hash of (seed, video_id), so a video keeps its split however th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pipeline.textlist import Split as Split
 from pipeline.training.seeds import share_of
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, UsageError
 from schemas.heads import Holdout
 from schemas.manifest import VideoRow
 
@@ -58,6 +58,22 @@ def expects_test(rows: Sequence[VideoRow], *, labelled: Labelled = "one") -> boo
     """Whether there ought to be test videos: all sources have some, but those that come with train and val alone."""
     given = {row.split for row in rows if _fits(row, labelled)}
     return "test" in given or "val" not in given
+
+
+def evaluated_on(present: Collection[str]) -> Split:
+    """The split whose numbers are a head's: test, or val where the source has no test videos."""
+    return "test" if "test" in present else "val"
+
+
+def chosen_split(present: Collection[str], split: str | None, *, noun: str, where: str) -> Split:
+    """The split that is asked for, or the one whose numbers are the head's. Raises UsageError where that is empty."""
+    if split is None:
+        return evaluated_on(present)
+    for name in SPLITS:
+        if name == split and name in present:
+            return name
+    have = ", ".join(name for name in SPLITS if name in present)
+    raise UsageError(f"{where}: no {noun} is in split {split}; this dataset has {have}")
 
 
 def _fits(row: VideoRow, labelled: Labelled) -> bool:

@@ -24,8 +24,8 @@ from pipeline.metrics.classification import ranking
 from pipeline.metrics.multilabel import Protocol, hit_at_k, mean_average_precision
 from pipeline.receipts import UnitWriter
 from pipeline.training.classification.dataset import HeadData
-from pipeline.training.classification.results import TOP_K, Scores, evaluated_on, summary
-from pipeline.training.splits import Split
+from pipeline.training.classification.results import TOP_K, Scores, summary
+from pipeline.training.splits import Split, evaluated_on
 from pipeline.training.task import Trained, csv_bytes, model_folder
 
 PROTOCOLS: dict[str, Protocol] = {"multi": "mmaction2", "dense": "multithumos"}
@@ -92,7 +92,7 @@ def write_results(writer: UnitWriter, data: HeadData, trained: Mapping[str, Trai
 
 def metrics(data: HeadData, trained: Mapping[str, Trained]) -> dict[str, Any]:
     """What metrics.json holds of the models, the head itself first."""
-    split = evaluated_on(data)
+    split = evaluated_on(data.present)
     found = summary(data, trained, split_results=split_results)
     models = {name: model["splits"][split] for name, model in found["models"].items()}
     return {

@@ -19,29 +19,13 @@ from pipeline.metrics.classification import (
 from pipeline.receipts import UnitWriter
 from pipeline.training.classification.confusion import draw_confusion
 from pipeline.training.classification.dataset import LabelledVideos
-from pipeline.training.splits import Split
+from pipeline.training.splits import Split, evaluated_on
 from pipeline.training.task import Trained, csv_bytes, model_folder
-from schemas.errors import UsageError
 
 TOP_K = 5
 MOST_MISSING = 100  # videos without features that metrics.json names; it counts all
 
 Scores = Mapping[Split, NDArray[np.float32]]  # probabilities (videos of the split, K), in manifest order
-
-
-def evaluated_on(data: LabelledVideos) -> Split:
-    """The split whose numbers are the head's: test, or val where the source has no test videos."""
-    return "test" if "test" in data.present else "val"
-
-
-def chosen_split(data: LabelledVideos, split: str | None, *, where: str) -> Split:
-    """The split that is asked for, or the one whose numbers are the head's. Raises UsageError where it is empty."""
-    if split is None:
-        return evaluated_on(data)
-    for name in data.present:
-        if name == split:
-            return name
-    raise UsageError(f"{where}: no video is in split {split}; this dataset has {', '.join(data.present)}")
 
 
 def split_results(data: LabelledVideos, split: Split, scores: NDArray[np.float32]) -> dict[str, Any]:
@@ -114,7 +98,7 @@ def summary(
         for name, one in trained.items()
     }
     return {
-        "evaluated_on": evaluated_on(data),
+        "evaluated_on": evaluated_on(data.present),
         "num_classes": len(data.classes),
         "num_items": {part: len(data.videos_of(part)) for part in data.present},
         "num_videos": {part: len(data.videos_of(part)) for part in data.present},
@@ -143,7 +127,7 @@ def write_results(
     writer: UnitWriter, data: LabelledVideos, trained: Mapping[str, Trained], *, where: str
 ) -> dict[str, Any]:
     """Write predictions and confusion matrices; returns what metrics.json holds of the models."""
-    split = evaluated_on(data)
+    split = evaluated_on(data.present)
     names = [label for _, label in data.classes]
     for place, (name, one) in enumerate(trained.items()):
         folder = model_folder(place)

@@ -19,8 +19,9 @@ from pipeline.training.classification import multilabel, results
 from pipeline.training.classification.batches import Batch, eval_batches, train_batches
 from pipeline.training.classification.dataset import HeadData, load_data
 from pipeline.training.classification.dense import load_dense
-from pipeline.training.classification.results import TOP_K, Scores, chosen_split, write_results
+from pipeline.training.classification.results import TOP_K, Scores, write_results
 from pipeline.training.normalise import Normaliser, fit_normaliser
+from pipeline.training.splits import chosen_split
 from pipeline.training.task import Share, Source, Task, Trained
 from schemas.heads import HeadBase, LinearHead, LSTMHead, SequenceSettings
 
@@ -145,7 +146,7 @@ class ClassificationTask(Task[Batch]):
         return multilabel.write_results(writer, self.data, trained)
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
-        chosen = chosen_split(self.data, split, where=self.product.path)
+        chosen = chosen_split(self.data.present, split, noun="video", where=self.product.path)
         videos, single = self.data.videos_of(chosen), self.data.kind == "single"
         split_results = results.split_results if single else multilabel.split_results
         numbers = {

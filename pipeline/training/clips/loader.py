@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import tarfile
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -22,13 +18,11 @@ from pipeline.backbones.views import cut, views_of
 from pipeline.shards import read_sample
 from pipeline.stages.clip_inputs import Upstream
 from pipeline.store import Store
+from pipeline.training.ahead import OpenShards, open_pool, read_ahead
 from pipeline.training.clips.augment import augmented, draw
 from pipeline.training.clips.dataset import StoredClip
 from schemas.errors import ReelmillError, StorageError
 from schemas.heads import Augment
-
-BATCHES_AHEAD = 2
-OPEN_SHARDS = 16  # for each thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,40 +45,30 @@ class ClipLoader:
         size: tuple[int, int],
         augment: Augment,
     ) -> None:
-        self._store, self._upstream, self._preprocessing = store, upstream, preprocessing
+        self._upstream, self._preprocessing = upstream, preprocessing
         self._size, self._augment = size, augment
         cv2.setNumThreads(1)  # clips are decoded by threads of our own
-        # as many as torch has: workers on one machine share its cores
-        self._pool = ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="clips")
-        self._local = threading.local()
+        self._pool, self._shards = open_pool("clips"), OpenShards(store)
 
     def close(self) -> None:
-        """Stop the threads, which lets go of their shards."""
+        """Stop the threads and close their shards."""
         self._pool.shutdown(cancel_futures=True)
+        self._shards.close()
 
     def batches(self, wanted: Iterable[Sequence[Wanted]]) -> Iterator[Tensor]:
         """(N, T, h, w, C) of each batch, in order: uint8 RGB, or flow as float32 px.
 
         Raises StorageError for a clip that can't be used.
         """
-        ahead: deque[list[Future[NDArray[Any]]]] = deque()
-        try:
-            for batch in wanted:
-                ahead.append([self._pool.submit(self.read, item) for item in batch])
-                if len(ahead) > BATCHES_AHEAD:
-                    yield _together(ahead.popleft())
-            while ahead:
-                yield _together(ahead.popleft())
-        finally:
-            for futures in ahead:
-                for future in futures:
-                    future.cancel()
+        for clips in read_ahead(self._pool, self.read, wanted):
+            yield torch.from_numpy(np.stack(clips))
 
     def read(self, wanted: Wanted) -> NDArray[Any]:
         """(T, h, w, C) of one clip. Raises StorageError, naming it, where it can't be used."""
         clip = wanted.clip
         try:
-            frames = self._upstream.decode(read_sample(self._open(clip.unit), clip.span))
+            shard = self._shards.open(f"{self._upstream.path}/{self._upstream.shard_name}-{clip.unit:06d}.tar")
+            frames = self._upstream.decode(read_sample(shard, clip.span))
             said = (self._upstream.frames, *clip.size, self._upstream.num_channels)
             if frames.shape != said:
                 raise ReelmillError(f"it holds {frames.shape}, and its index and card say {said} (T, H, W, C)")
@@ -104,18 +88,3 @@ class ClipLoader:
             return np.ascontiguousarray(view)
         drawn = draw(self._augment, frame=frame, size=self._size, rng=np.random.default_rng(seed))
         return augmented(frames, drawn, size=self._size)
-
-    def _open(self, unit: int) -> pa.NativeFile:
-        """A shard, kept open: its opening is a round trip to an object store."""
-        files: OrderedDict[int, pa.NativeFile] = self._local.__dict__.setdefault("files", OrderedDict())
-        if unit not in files:
-            upstream = self._upstream
-            files[unit] = self._store.open(f"{upstream.path}/{upstream.shard_name}-{unit:06d}.tar")
-            if len(files) > OPEN_SHARDS:
-                files.popitem(last=False)[1].close()
-        files.move_to_end(unit)
-        return files[unit]
-
-
-def _together(futures: Sequence[Future[NDArray[Any]]]) -> Tensor:
-    return torch.from_numpy(np.stack([future.result() for future in futures]))

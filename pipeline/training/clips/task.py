@@ -28,7 +28,6 @@ from pipeline.training.checkpoint import Weights
 from pipeline.training.classification.results import (
     TOP_K,
     Scores,
-    chosen_split,
     split_results,
     write_results,
 )
@@ -36,7 +35,7 @@ from pipeline.training.clips.dataset import ClipData, load_clips, sizes_of
 from pipeline.training.clips.freeze import freeze, modules_up_to
 from pipeline.training.clips.loader import ClipLoader, Wanted
 from pipeline.training.shares import Part, shared_batches
-from pipeline.training.splits import Split
+from pipeline.training.splits import Split, chosen_split
 from pipeline.training.task import Share, Source, Task, Trained
 from schemas.errors import ReelmillError, UsageError
 from schemas.heads import ClipClassifierHead, HeadBase
@@ -237,7 +236,7 @@ class ClipTask(Task[Batch]):
         return {**results, "left_out_clips": dict(self.data.left_out_clips)}
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
-        chosen = chosen_split(self.data, split, where=self.product.path)
+        chosen = chosen_split(self.data.present, split, noun="video", where=self.product.path)
         results = {
             name: split_results(self.data, chosen, self._predict(settings, models[name], chosen)[0])
             for name, settings in self.models().items()

@@ -3,55 +3,38 @@
 from __future__ import annotations
 
 import tarfile
-import threading
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.npy import from_npy
 from pipeline.shards import read_sample
 from pipeline.store import Store
-from pipeline.threads import num_cores
+from pipeline.training.ahead import OpenShards, open_pool, read_ahead
 from pipeline.training.detection.maps import Maps
 from schemas.errors import StorageError
-
-BATCHES_AHEAD = 2
-OPEN_SHARDS = 16  # for each thread
 
 
 class MapLoader:
     """Reads maps, those of all products side by side. `with closing(MapLoader(store, maps)) as loader: …`"""
 
     def __init__(self, store: Store, maps: Maps) -> None:
-        self._store, self._maps = store, maps
-        self._pool = ThreadPoolExecutor(num_cores(), thread_name_prefix="maps")
-        self._local = threading.local()
+        self._maps = maps
+        self._pool, self._shards = open_pool("maps"), OpenShards(store)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads and close their shards."""
         self._pool.shutdown(cancel_futures=True)
+        self._shards.close()
 
     def batches(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.float32]]:
         """The maps (N, C, T, H, W) of each batch of rows (N,), in order.
 
         Raises StorageError for a map that can't be used.
         """
-        ahead: deque[list[Future[NDArray[np.float32]]]] = deque()
-        try:
-            for batch in rows:
-                ahead.append([self._pool.submit(self.read, int(row)) for row in batch])
-                if len(ahead) > BATCHES_AHEAD:
-                    yield np.stack([future.result() for future in ahead.popleft()])
-            while ahead:
-                yield np.stack([future.result() for future in ahead.popleft()])
-        finally:
-            for futures in ahead:
-                for future in futures:
-                    future.cancel()
+        for maps in read_ahead(self._pool, self.read, (batch.tolist() for batch in rows)):
+            yield np.stack(maps)
 
     def read(self, row: int) -> NDArray[np.float32]:
         """(C, T, H, W) of one map of each product. Raises StorageError, naming it, where it can't be used."""
@@ -59,7 +42,8 @@ class MapLoader:
         parts = []
         for (path, spans), channels in zip(maps.spans.items(), maps.blocks, strict=True):
             try:
-                values = from_npy(read_sample(self._open(path, int(maps.unit[row])), spans[row])["npy"])
+                shard = self._shards.open(f"{path}/maps-{int(maps.unit[row]):06d}.tar")
+                values = from_npy(read_sample(shard, spans[row])["npy"])
                 if values.shape != (channels, *maps.shape) or not np.isfinite(values).all():
                     raise ValueError("it is not what the index says of it, or not finite")
             except (OSError, tarfile.TarError, KeyError, ValueError) as error:
@@ -67,13 +51,3 @@ class MapLoader:
                 raise StorageError(f"{path}: map {maps.keys[row]} can't be used: {error}") from None
             parts.append(values)
         return np.concatenate(parts).astype(np.float32)
-
-    def _open(self, path: str, unit: int) -> pa.NativeFile:
-        """A shard, kept open: its opening is a round trip to an object store."""
-        files: OrderedDict[tuple[str, int], pa.NativeFile] = self._local.__dict__.setdefault("files", OrderedDict())
-        if (path, unit) not in files:
-            files[path, unit] = self._store.open(f"{path}/maps-{unit:06d}.tar")
-            if len(files) > OPEN_SHARDS:
-                files.popitem(last=False)[1].close()
-        files.move_to_end((path, unit))
-        return files[path, unit]

@@ -31,10 +31,10 @@ from pipeline.training.detection.results import (
 from pipeline.training.detection.strips import draw_tubes
 from pipeline.training.frames import FrameReader
 from pipeline.training.normalise import Normaliser
+from pipeline.training.splits import chosen_split, evaluated_on
 from pipeline.training.task import Share, Source, Task, Trained
 from schemas.annotation import TubeSet
 from schemas.annotation_files import AVAAnnotations
-from schemas.errors import UsageError
 from schemas.heads import HeadBase, RoIHead
 
 
@@ -153,7 +153,7 @@ class DetectionTask(Task[Batch]):
 
     @property
     def evaluated_on(self) -> str:
-        return "test" if "test" in self.data.splits else "val"
+        return evaluated_on(self.data.splits)
 
     def write(self, writer: UnitWriter, trained: Mapping[str, Trained]) -> dict[str, Any]:
         (one,) = trained.values()
@@ -204,10 +204,7 @@ class DetectionTask(Task[Batch]):
         return split_results(self.data, split, output.found, output.tubes, **rules)
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
-        chosen = split or self.evaluated_on
-        if chosen not in self.data.splits or chosen == NO_SPLIT:
-            have = ", ".join(sorted(set(self.data.splits.tolist()) - {NO_SPLIT}))
-            raise UsageError(f"{self.product.path}: no keyframe is in split {chosen}; this dataset has {have}")
+        chosen = chosen_split(self.data.splits, split, noun="keyframe", where=self.product.path)
         (model,) = models.values()
         results = self._results(chosen, self._output(model.to(self.device), chosen))
         return {"split": chosen, "headline": headline(results, iou=self.settings.iou), **results}

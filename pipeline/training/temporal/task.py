@@ -18,6 +18,7 @@ from pipeline.receipts import UnitWriter
 from pipeline.training.checkpoint import Weights
 from pipeline.training.frames import FrameReader
 from pipeline.training.normalise import Normaliser, fit_normaliser
+from pipeline.training.splits import chosen_split, evaluated_on
 from pipeline.training.task import Share, Source, Task, Trained
 from pipeline.training.temporal.batches import Batch, eval_batches, train_batches
 from pipeline.training.temporal.dataset import NO_SPLIT, TemporalData, load_temporal
@@ -33,7 +34,6 @@ from pipeline.training.temporal.results import (
 )
 from pipeline.training.temporal.timeline import draw_timeline, make_panel, spread
 from schemas.annotation import SegmentTable
-from schemas.errors import UsageError
 from schemas.heads import HeadBase, TemporalSettings
 
 Outputs = dict[str, SegmentTable]  # split -> predictions
@@ -132,7 +132,7 @@ class TemporalTask(Task[Batch]):
 
     @property
     def evaluated_on(self) -> str:
-        return "test" if "test" in self.data.splits else "val"
+        return evaluated_on(self.data.splits)
 
     def write(self, writer: UnitWriter, trained: Mapping[str, Trained]) -> dict[str, Any]:
         (one,) = trained.values()
@@ -184,11 +184,7 @@ class TemporalTask(Task[Batch]):
         )
 
     def evaluate(self, models: Mapping[str, nn.Module], split: str | None) -> dict[str, Any]:
-        chosen = split or self.evaluated_on
-        splits = sorted(set(self.data.splits) - {NO_SPLIT})
-        if chosen not in splits:
-            have = ", ".join(splits)
-            raise UsageError(f"{self.product.path}: no video is in split {chosen}; this dataset has {have}")
+        chosen = chosen_split(self.data.splits, split, noun="video", where=self.product.path)
         ((name, settings),) = self.models().items()
         predictions, _ = self._predict(settings, models[name], chosen)
         results = split_results(self.data, chosen, predictions, self.settings)

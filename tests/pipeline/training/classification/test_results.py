@@ -9,7 +9,8 @@ import pytest
 from pipeline.training.annotated import Missing
 from pipeline.training.checkpoint import Epoch
 from pipeline.training.classification.dataset import LabelledVideos
-from pipeline.training.classification.results import evaluated_on, metrics, predictions_csv, split_results
+from pipeline.training.classification.results import metrics, predictions_csv, split_results
+from pipeline.training.splits import evaluated_on
 from pipeline.training.task import Trained
 from schemas.heads import LinearHead
 
@@ -70,8 +71,8 @@ def test_metrics_say_what_was_selected_and_evaluated_on(data: LabelledVideos) ->
 
 
 def test_without_test_videos_val_is_reported_and_said(data: LabelledVideos) -> None:
-    assert evaluated_on(data) == "test"
-    assert evaluated_on(make(["train"] * 4 + ["val"] * 4)) == "val"
+    assert evaluated_on(data.present) == "test"
+    assert evaluated_on(make(["train"] * 4 + ["val"] * 4).present) == "val"
 
 
 def test_predictions_list_every_video_in_manifest_order(data: LabelledVideos) -> None:

@@ -149,7 +149,7 @@ def test_evaluation_gives_the_numbers_again(populated: Any) -> None:
     assert again["headline"] == numbers["headline"]
     assert {key: again[key] for key in numbers["splits"]["test"]} == numbers["splits"]["test"]
     assert evaluate("val")["frame_map"] == numbers["splits"]["val"]["frame_map"]
-    with pytest.raises(UsageError, match="no keyframe is in split none; this dataset has test, train, val"):
+    with pytest.raises(UsageError, match="no keyframe is in split none; this dataset has train, val, test"):
         evaluate("none")
 
 

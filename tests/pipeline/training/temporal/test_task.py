@@ -198,7 +198,7 @@ def test_unannotated_videos_get_predictions(
     found = activitynet.read_predictions(str(dataset.root / "heads/h/predictions_none.json"))
     assert list(found.videos) == strangers
     assert len(found) > 0
-    with pytest.raises(UsageError, match="heads/h: no video is in split none; this dataset has test, train, val"):
+    with pytest.raises(UsageError, match="heads/h: no video is in split none; this dataset has train, val, test"):
         evaluate(dataset, product, split="none")
 
 
