@@ -66,7 +66,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
                     logging_level=logging.ERROR,
                     object_store_memory=128 << 20,  # receipts only ever pass through it
                 )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # a bare one, where Ray's own processes start too slowly on a busy machine
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise ReelmillError(f"can't reach or start {where}: {error}") from None
     context = ray.data.DataContext.get_current()

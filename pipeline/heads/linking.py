@@ -36,18 +36,20 @@ def link(
     video: int,
     num_frames: int,
     rules: Linking,
+    ends: tuple[int | None, int | None] = (None, None),
 ) -> list[Tube]:
     """The tubes of one video, best score first, from the detections of its P keyframes.
 
     frames: (P,) int64, ascending, each below `num_frames`, of keyframes with detections or without. boxes: P of (M, 4)
     in px. scores: P of (M, K). A tube's score is the mean over its detections. Of equal scores the lower class comes
     first, then the earlier start. A keyframe stands for the frames that are nearest to it, so that a tube begins and
-    ends half-way to the keyframes before and after it; the first and last keyframe reach as far out as inwards.
+    ends half-way to the keyframes before and after it. The first and last keyframe reach out to `ends`, the frames
+    [first, last) that were looked at, or where these are None as far out as inwards.
     Raises ValueError where keyframes are not ascending frames of the video.
     """
     if len(frames) and not (frames[0] >= 0 and frames[-1] < num_frames and (np.diff(frames) > 0).all()):
         raise ValueError(f"keyframes must be ascending frames of a video of {num_frames}, got {frames.tolist()}")
-    bounds = _territories(frames, num_frames)
+    bounds = _territories(frames, num_frames, ends)
     tubes = []
     for label in range(scores[0].shape[1] if scores else 0):
         for path in _grow([(box, score[:, label]) for box, score in zip(boxes, scores, strict=True)], rules):
@@ -125,14 +127,15 @@ def label_inside(gains: np.ndarray, *, cost: float) -> np.ndarray:
     return inside
 
 
-def _territories(frames: np.ndarray, num_frames: int) -> np.ndarray:
+def _territories(frames: np.ndarray, num_frames: int, ends: tuple[int | None, int | None]) -> np.ndarray:
     """Where the frames begin (P + 1,) int64 that each keyframe stands for; the last number is where they end."""
-    if len(frames) < 2:
-        return np.concatenate([frames, frames + 1])
+    if not len(frames):
+        return np.zeros(1, dtype=np.int64)
     between = (frames[:-1] + frames[1:] + 1) // 2  # a frame as near to both is the later one's
-    first = max(0, frames[0] - (between[0] - frames[0]))
-    last = min(num_frames, frames[-1] + (frames[-1] - between[-1]) + 1)
-    return np.concatenate([[first], between, [last]])
+    inwards = (between[0] - frames[0], frames[-1] - between[-1]) if len(between) else (0, 0)
+    first = frames[0] - inwards[0] if ends[0] is None else min(ends[0], frames[0])
+    last = frames[-1] + inwards[1] + 1 if ends[1] is None else max(ends[1], frames[-1] + 1)
+    return np.concatenate([[max(0, first)], between, [min(num_frames, last)]])
 
 
 def _fill(path: _Path, frames: np.ndarray, bounds: np.ndarray, *, video: int, label: int) -> Tube:

@@ -95,8 +95,15 @@ def linked(data: DetectionData, found: Found, rules: Linking) -> TubeSet:
         frames = np.floor((data.keys.second[found.keys[mine]] - first_s) * shape.fps + ROUNDING).astype(np.int64)
         frames = frames.clip(0, shape.num_frames - 1)
         frames, first = np.unique(frames, return_index=True)
-        for run in _runs(frames, rules):
-            tubes += _link(found, mine[first[run]], frames[run], shape, video=index, rules=rules)
+        start_s, end_s = data.maps.windows[data.maps.of_video(video)][:, [0, 2]].T  # what was looked at
+        ends = (
+            int(np.floor((start_s.min() - first_s) * shape.fps + ROUNDING)),
+            int(np.ceil((end_s.max() - first_s) * shape.fps - ROUNDING)),
+        )
+        runs = _runs(frames, rules)
+        for number, run in enumerate(runs):
+            outer = (ends[0] if number == 0 else None, ends[1] if number == len(runs) - 1 else None)
+            tubes += _link(found, mine[first[run]], frames[run], shape, video=index, rules=rules, ends=outer)
     return TubeSet(
         tubes=tuple(tubes),
         videos=tuple(data.names[video] for video in videos),
@@ -113,6 +120,7 @@ def _link(
     *,
     video: int,
     rules: Linking,
+    ends: tuple[int | None, int | None],
 ) -> list[Tube]:
     size = np.array([shape.width, shape.height, shape.width, shape.height], dtype=np.float64)
     return link(
@@ -122,6 +130,7 @@ def _link(
         video=video,
         num_frames=shape.num_frames,
         rules=rules,
+        ends=ends,
     )
 
 

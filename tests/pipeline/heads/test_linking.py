@@ -33,8 +33,9 @@ def linked(
     *,
     rules: Linking = PLAIN,
     num_frames: int = 100,
+    ends: tuple[int | None, int | None] = (None, None),
 ) -> list[Tube]:
-    return link(np.array(frames, dtype=np.int64), *parts, video=3, num_frames=num_frames, rules=rules)
+    return link(np.array(frames, dtype=np.int64), *parts, video=3, num_frames=num_frames, rules=rules, ends=ends)
 
 
 def test_one_actor_is_one_tube_with_a_box_a_frame() -> None:
@@ -125,6 +126,23 @@ def test_labels_are_the_best_of_all() -> None:
         best = max(worth(labels) for labels in itertools.product((False, True), repeat=8))
         assert worth(tuple(label_inside(gains, cost=cost).tolist())) == best
     assert label_inside(np.zeros(3), cost=1.0).all()
+
+
+def test_the_first_and_last_keyframe_reach_to_the_frames_that_were_looked_at() -> None:
+    parts = scene([(box(0), [0.9])], [(box(0), [0.9])], [(box(0), [0.9])])
+    spans = {
+        ends: [(tube.start_frame, tube.end_frame) for tube in linked([10, 20, 30], parts, ends=ends)]
+        for ends in ((None, None), (2, 41), (None, 41), (15, 25), (-5, 500))
+    }
+    assert spans == {
+        (None, None): [(5, 36)],
+        (2, 41): [(2, 41)],
+        (None, 41): [(5, 41)],
+        (15, 25): [(10, 31)],  # a keyframe's own frame always counts
+        (-5, 500): [(0, 100)],
+    }
+    alone = linked([7], scene([(box(0), [0.9])]), ends=(3, 12))
+    assert [(tube.start_frame, tube.end_frame) for tube in alone] == [(3, 12)]
 
 
 def test_tubes_stay_within_the_video() -> None:

@@ -114,7 +114,7 @@ def test_a_tube_does_not_leap_over_a_hole_in_the_keyframes(world: Any, parts: An
     data = load(world, world.ava(), missing="90%")
     tubes = linked(data, perfect(data, "test"), RULES)
     spans = sorted((tube.label, tube.start_frame, tube.end_frame) for tube in tubes.tubes)
-    assert spans == [(label, *span) for label in (0, 1) for span in ((0, 29), (156, 189))]
+    assert spans == [(label, *span) for label in (0, 1) for span in ((0, 29), (156, 192))]
 
 
 def test_coverage_stands_beside_the_number(world: Any, parts: Any) -> None:
