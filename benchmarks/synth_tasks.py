@@ -99,17 +99,19 @@ def run_seed(out: Path, seed: int, heads: Sequence[str] | None) -> dict[str, dic
         config = out / f"{name}.yaml"
         config.write_text(yaml.safe_dump(document, sort_keys=False))
         reelmill("run", config)
-        for head in document["heads"]:
-            metrics = json.loads((out / name / "heads" / head / "metrics.json").read_text())
-            results[head] = {key: value for key, value in metrics["headline"].items() if isinstance(value, float)}
+        for result in json.loads(reelmill("evaluate", config, "--json")):  # again, from the checkpoints
+            first = result.get("headline") or {"top-1": next(iter(result["models"].values()))["top1"]}
+            shares = {key: value for key, value in first.items() if isinstance(value, float)}
+            results[result["product"].removeprefix("heads/")] = shares
     return results
 
 
-def reelmill(*words: object) -> None:
-    """One command, as a user types it."""
+def reelmill(*words: object) -> str:
+    """One command, as a user types it; what it prints."""
     line = [str(word) for word in words]
     print("$ reelmill", *line, file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "jobs.cli", *line], check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "jobs.cli", *line]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 if __name__ == "__main__":
