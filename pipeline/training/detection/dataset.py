@@ -16,6 +16,7 @@ from pipeline.annotations.ava import ActionList
 from pipeline.heads.roi import KeyTargets
 from pipeline.training.account import LeftOut, account
 from pipeline.training.annotated import MOST_NAMED, Missing, find_missing
+from pipeline.training.detection.actors import actors_of, classes_of, target_of
 from pipeline.training.detection.given import GivenBoxes, instant_of, read_given
 from pipeline.training.detection.headers import with_headers
 from pipeline.training.detection.maps import Maps, read_maps
@@ -130,9 +131,9 @@ def load_detection(source: Source, settings: RoIHead) -> DetectionData:
         tubes = with_headers(tubes, annotated, maps, where=where)
     names = tuple(annotated.name_or_id(video_id) for video_id in maps.video_ids)
     truth, owner = _truth(annotated, tubes, names, keys, splits, first_s, where=where)
-    actors = [_actors(truth, owner, key, maps.view[row]) for key, row in enumerate(keys.row)]
-    classes = _classes(truth, actors, splits, where=where)
-    targets = tuple(_target(one, classes) for one in actors)
+    actors = [actors_of(truth, owner, key, maps.view[row]) for key, row in enumerate(keys.row)]
+    classes = classes_of(truth, actors, splits, where=where)
+    targets = tuple(target_of(one, classes) for one in actors)
     _require_boxes(targets, splits, annotated, where=where)
     ledger = account(
         rows,
@@ -234,14 +235,6 @@ def _require_coverage(
 # ---------------------------------------------------------------- boxes
 
 
-@dataclass(frozen=True)
-class _Actors:
-    """The actors of one keyframe: boxes (G, 4) float32 in shares of the view, and for each its rows' labels."""
-
-    box: NDArray[np.float32]
-    labels: tuple[Ints, ...]
-
-
 def _truth(
     annotated: AnnotatedBoxes,
     tubes: TubeSet | None,
@@ -268,47 +261,6 @@ def _truth(
     order = np.argsort(owner, kind="stable")
     order = order[owner[order] >= 0]
     return table.select(order), owner[order]
-
-
-def _actors(truth: BoxTable, owner: Ints, key: int, view: Floats) -> _Actors:
-    """Rows of one keyframe with the same box are one actor, who does several things."""
-    first, last = np.searchsorted(owner, [key, key + 1])
-    boxes, kept = into_view(truth.box[first:last], view)
-    narrow = boxes.astype(np.float32)
-    wide = (narrow[:, :2] < narrow[:, 2:]).all(axis=1)
-    labels = truth.label[first:last][kept][wide]
-    found, actor = np.unique(narrow[wide], axis=0, return_inverse=True)
-    return _Actors(found, tuple(labels[actor.reshape(-1) == g] for g in range(len(found))))
-
-
-def _target(actors: _Actors, classes: Sequence[tuple[int, str]]) -> KeyTargets:
-    place = {label: k for k, (label, _) in enumerate(classes)}
-    actions = torch.zeros(len(actors.box), len(classes))
-    for row, labels in enumerate(actors.labels):
-        for label in labels.tolist():
-            actions[row, place[label]] = 1
-    return KeyTargets(box=torch.from_numpy(actors.box).reshape(-1, 4), actions=actions)
-
-
-def _classes(
-    truth: BoxTable, actors: Sequence[_Actors], splits: NDArray[np.str_], *, where: str
-) -> tuple[tuple[int, str], ...]:
-    """The (label, name) of the classes that boxes have, in the annotations' order; each must have one to learn from."""
-    counts: dict[str, Counter[int]] = {}
-    for actor, split in zip(actors, splits.tolist(), strict=True):
-        for labels in actor.labels:
-            counts.setdefault(split, Counter()).update(labels.tolist())
-    found = sorted({label for of_split in counts.values() for label in of_split})
-    if not found:
-        raise ReelmillError(f"{where}: there is no box at any keyframe that has maps, or none in their view")
-    for label in found:
-        if not counts.get("train", Counter())[label]:
-            elsewhere = " and ".join(f"{counts.get(split, Counter())[label]} in {split}" for split in ("val", "test"))
-            raise ReelmillError(
-                f"{where}: class {truth.labels[label]!r} has no box at a training keyframe ({elsewhere}); annotate "
-                "more videos, or change holdout.seed"
-            )
-    return tuple((label, truth.labels[label]) for label in found)
 
 
 def _require_boxes(
