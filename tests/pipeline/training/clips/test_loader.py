@@ -17,7 +17,7 @@ from pipeline.flow.encode import decode_stored
 from pipeline.shards import read_sample, read_shard
 from pipeline.stages.clip_inputs import ClipInputs, read_upstream
 from pipeline.stages.clip_stream import clip_of
-from pipeline.training.clips import loader as module
+from pipeline.store import Store
 from pipeline.training.clips.augment import augmented, draw
 from pipeline.training.clips.dataset import StoredClip
 from pipeline.training.clips.loader import ClipLoader, Wanted
@@ -149,76 +149,38 @@ def _decoded(dataset: ClipDataset, clip: StoredClip) -> np.ndarray:
 # ---------------------------------------------------------------- batches
 
 
-def test_batches_come_in_order_whoever_is_ready_first(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first clip is decoded last; a few batches are decoded meanwhile, not all of them."""
+def test_a_batch_is_its_clips_side_by_side(clips: ClipDataset) -> None:
+    clips.write(videos_of(6))
+    wanted = [Wanted(clip, None) for clip in stored(clips)]
+    with open_loader(clips, net_of("clips")) as loader:
+        batches = list(loader.batches(wanted[at : at + 5] for at in range(0, 12, 5)))
+        one_by_one = np.stack([loader.read(one) for one in wanted])
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    assert batches[0].dtype == torch.uint8
+    np.testing.assert_array_equal(torch.cat(batches).numpy(), one_by_one)
+
+
+def test_who_stops_in_the_middle_leaves_no_thread_and_no_open_shard(
+    clips: ClipDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clips.write(videos_of(15))
     found = stored(clips)
-    torch.set_num_threads(4)
-    read, others, order = ClipLoader.read, threading.Event(), []
+    opened: list[Any] = []
+    plain = Store.open
 
-    def slow(self: ClipLoader, wanted: Wanted) -> Any:
-        if wanted.clip is found[0]:
-            assert others.wait(30)
-        result = read(self, wanted)
-        order.append(wanted.clip.clip_id)
-        if len(order) == 5:
-            others.set()
-        return result
+    def noting(self: Store, path: str) -> Any:
+        opened.append(plain(self, path))
+        return opened[-1]
 
-    monkeypatch.setattr(ClipLoader, "read", slow)
-    asked = []
-
-    def batches() -> Any:
-        for at in range(0, 30, 2):
-            asked.append(at)
-            yield [Wanted(clip, None) for clip in found[at : at + 2]]
-
+    monkeypatch.setattr(Store, "open", noting)
     with open_loader(clips, net_of("clips")) as loader:
-        came = loader.batches(batches())
-        first = next(came)
-        assert order[0] != found[0].clip_id
-        assert len(asked) == module.BATCHES_AHEAD + 1
-        rest = list(came)
-    all_clips = torch.cat([first, *rest])
-    monkeypatch.setattr(ClipLoader, "read", read)
-    with open_loader(clips, net_of("clips")) as loader:
-        one_by_one = [loader.read(Wanted(clip, None)) for clip in found]
-    assert [len(batch) for batch in (first, *rest)] == [2] * 15
-    np.testing.assert_array_equal(all_clips.numpy(), np.stack(one_by_one))
-    assert all_clips.dtype == torch.uint8
-
-
-def test_who_stops_in_the_middle_leaves_no_thread(clips: ClipDataset) -> None:
-    clips.write(videos_of(15))
-    found = stored(clips)
-    with open_loader(clips, net_of("clips")) as loader:
+        opened.clear()  # the card's
         batches = loader.batches([Wanted(clip, None)] for clip in found)
         next(batches)
         batches.close()  # type: ignore[attr-defined]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("clips")]
-
-
-def test_shards_are_opened_once_and_not_without_end(clips: ClipDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    clips.videos_per_unit = 1
-    clips.write(videos_of(6))
-    found = stored(clips)
-    opened: list[str] = []
-    plain = type(clips.store).open
-
-    def counting(self: Any, path: str) -> Any:
-        if path.endswith(".tar"):
-            opened.append(path)
-        return plain(self, path)
-
-    monkeypatch.setattr(type(clips.store), "open", counting)
-    with open_loader(clips, net_of("clips")) as loader:
-        list(loader.batches([Wanted(clip, None)] for clip in (*found, *found)))
-        assert len(opened) == 6
-    monkeypatch.setattr(module, "OPEN_SHARDS", 2)
-    opened.clear()
-    with open_loader(clips, net_of("clips")) as loader:
-        list(loader.batches([Wanted(clip, None)] for clip in (*found, *found)))
-        assert len(opened) == 12
+    assert opened
+    assert all(file.closed for file in opened)
 
 
 # ---------------------------------------------------------------- bad input
