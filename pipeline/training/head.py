@@ -28,6 +28,7 @@ def describe(product: Product, store: Store) -> dict[str, Any]:
     return {
         "optimizer": f"{settings.optimizer}, {settings.schedule} schedule, gradient norm at most {MAX_GRADIENT_NORM}",
         "splits": "the manifest's; what it lacks is held out by a hash of (holdout.seed, video_id)",
+        "files_sha256": product.files_sha256,  # of annotations, proposals or a network's first weights
         **task_class(settings).describe(settings),
     }
 

@@ -83,7 +83,7 @@ def open_product(store: Store, path: str, report: ProductReport) -> Stored:
 def check_fingerprints(store: Store, stored: Stored, inputs: Inputs, plan: Plan | None, report: ProductReport) -> None:
     """Whether settings, card, upstream, receipts and manifest belong together; stale units are not sound."""
     card, path = stored.card, stored.path
-    _check_card(stored, report)
+    check_card(stored, report)
     for upstream, fingerprint in sorted(card.upstream.items()):
         try:
             beside = receipts.read_card(store, upstream).fingerprint
@@ -118,9 +118,10 @@ def check_fingerprints(store: Store, stored: Stored, inputs: Inputs, plan: Plan 
     stored.sound = {index: receipt for index, receipt in stored.sound.items() if index not in stale}
 
 
-def _check_card(stored: Stored, report: ProductReport) -> None:
+def check_card(stored: Stored, report: ProductReport) -> None:
     """The card's fingerprint follows from what the card says; one that was edited by hand does not."""
-    card, weights = stored.card, None
+    card = stored.card
+    weights = card.details.get("files_sha256")  # of a head; other products but features depend on no file
     if stored.kind == "features":
         try:
             settings = Features.model_validate(card.settings)

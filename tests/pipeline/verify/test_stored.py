@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from pipeline.graph import Product
+from pipeline.stages import card_of
 from pipeline.store import Store
 from pipeline.verify import verify
 from pipeline.verify.report import ProductReport
-from pipeline.verify.stored import Inputs, find, open_product
+from pipeline.verify.stored import Inputs, Stored, check_card, find, open_product
 from schemas.errors import UsageError
 
 
@@ -90,3 +92,14 @@ def test_a_manifest_alone_does_not_tell_its_units(fresh) -> None:
     units = Inputs(fresh.store, [clips], None).units_of(clips)
     assert units is not None
     assert [unit.num_rows for unit in units] == [1, 1]
+
+
+@pytest.mark.parametrize("sha256", [None, "of the annotations"])
+def test_a_heads_card_says_which_files_it_was_trained_with(tmp_path, sha256: str | None) -> None:
+    settings = {"kind": "talnet", "features": ["v"]}
+    product = Product("heads", "h", settings, {"features/v": "f"}, 2, sha256)
+    card = card_of(product, Store(str(tmp_path)))
+    for details, faults in ((card.details, 0), ({**card.details, "files_sha256": "other"}, 1)):
+        report = ProductReport("heads/h")
+        check_card(Stored("heads/h", "heads", card.model_copy(update={"details": details}), {}), report)
+        assert len(report.faults) == faults
