@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.training.classification.dataset import HeadData
+from pipeline.training.padding import padded, shortest_first
 from pipeline.training.shares import shared_batches
 from pipeline.training.task import Share
 
@@ -37,21 +38,15 @@ def train_batches(data: HeadData, share: Share, *, batch_size: int, num_noise: i
 
 def eval_batches(data: HeadData, videos: NDArray[np.int64], *, batch_size: int) -> Iterator[Batch]:
     """All of `videos`, shortest first, so that little is padded."""
-    order = videos[np.argsort(data.sequences.lengths[videos], kind="stable")]
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
+    for part in shortest_first(videos, data.lengths, batch_size=batch_size):
         yield _batch(data, part, None, weight=1.0, total=len(part))
 
 
 def _batch(data: HeadData, videos: NDArray[np.int64], noise: Tensor | None, *, weight: float, total: int) -> Batch:
-    offsets, matrix = data.sequences.offsets, data.sequences.matrix
-    lengths = data.sequences.lengths[videos]
-    x = np.zeros((len(videos), int(lengths.max()), matrix.shape[1]), dtype=np.float32)
-    for row, video in enumerate(videos):
-        x[row, : lengths[row]] = matrix[offsets[video] : offsets[video + 1]]
+    x, mask = padded(data.sequences.matrix, data.sequences.offsets, videos)
     return Batch(
-        x=torch.from_numpy(x),
-        mask=torch.from_numpy(np.arange(x.shape[1]) < lengths[:, None]),
+        x=x,
+        mask=mask,
         targets=torch.from_numpy(_targets(data, videos, x.shape[1])),
         weights=torch.full((len(videos),), weight),
         noise=noise,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.heads.temporal import StepSegments
+from pipeline.training.padding import padded, shortest_first
 from pipeline.training.shares import shared_batches
 from pipeline.training.task import Share
 from pipeline.training.temporal.dataset import TemporalData
@@ -37,20 +38,15 @@ def train_batches(data: TemporalData, share: Share, *, batch_size: int, num_nois
 
 def eval_batches(data: TemporalData, videos: NDArray[np.int64], *, batch_size: int) -> Iterator[Batch]:
     """All of `videos`, shortest first, so that little is padded."""
-    order = videos[np.argsort(data.lengths[videos], kind="stable")]
-    for start in range(0, len(order), batch_size):
-        part = order[start : start + batch_size]
+    for part in shortest_first(videos, data.lengths, batch_size=batch_size):
         yield _batch(data, part, None, weight=1.0, total=len(part))
 
 
 def _batch(data: TemporalData, videos: NDArray[np.int64], noise: Tensor | None, *, weight: float, total: int) -> Batch:
-    lengths = data.lengths[videos]
-    x = np.zeros((len(videos), int(lengths.max()), data.matrix.shape[1]), dtype=np.float32)
-    for row, video in enumerate(videos):
-        x[row, : lengths[row]] = data.matrix[data.offsets[video] : data.offsets[video + 1]]
+    x, mask = padded(data.matrix, data.offsets, videos)
     return Batch(
-        x=torch.from_numpy(x),
-        mask=torch.from_numpy(np.arange(x.shape[1]) < lengths[:, None]),
+        x=x,
+        mask=mask,
         targets=[data.segments[video] for video in videos],
         weights=torch.full((len(videos),), weight),
         noise=noise,
