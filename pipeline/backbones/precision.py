@@ -34,6 +34,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def keep_fp32(on: torch.device) -> None:
+    """Let fp32 mean fp32 on a GPU, whose convolutions would round to TF32 by default."""
+    if on.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def choose(asked: Literal["auto", "fp32", "bf16", "fp16"], on: torch.device) -> Precision:
     """The precision to use on a device: bf16 where its hardware multiplies bf16, unless one is asked for by name."""
     if asked != "auto":
@@ -64,7 +70,7 @@ def prepare(net: Network, precision: Precision, on: torch.device) -> Network:
     if on.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    keep_fp32(on)
     fold_bn(net)
     net.to(device=on, dtype=precision.dtype)
     for value in net.parameters():

@@ -12,12 +12,14 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from pipeline.backbones import precision
 from pipeline.graph import Product, Unit
 from pipeline.receipts import UnitWriter
 from pipeline.store import Store
@@ -86,7 +88,6 @@ class Task(ABC, Generic[B]):
     ledger: tuple[LedgerRow, ...]  # one row per manifest row
     num_train: int  # items of an epoch
     wants_gpu = False  # most heads are too small to gain from one
-    device = torch.device("cpu")  # where the model is trained
 
     @staticmethod
     @abstractmethod
@@ -107,6 +108,15 @@ class Task(ABC, Generic[B]):
         return None
 
     # ------------------------------------------------------------ for the loop
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model is trained."""
+        if not self.wants_gpu:
+            return torch.device("cpu")
+        found = precision.device()
+        precision.keep_fp32(found)
+        return found
 
     @abstractmethod
     def open_model(self, settings: HeadBase, *, seed: int) -> nn.Module:
@@ -171,15 +181,6 @@ class Task(ABC, Generic[B]):
 def model_folder(place: int) -> str:
     """Where the files of a head's models are: the head's own at the top, a probe's below `probe/`."""
     return "" if place == 0 else "probe/"
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """A batch's tensors on another device; lists and tuples of them, too."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, list | tuple):
-        return type(value)(to_device(item, device) for item in value)
-    return value
 
 
 def csv_bytes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bytes:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import backbones
-from pipeline.backbones import precision
 from pipeline.backbones.checkpoints import COUNTER
 from pipeline.backbones.loading import NUM_CLASSES, serialized
 from pipeline.backbones.network import Network
@@ -67,9 +66,6 @@ class ClipTask(Task[Batch]):
         self.upstream = read_upstream(self.store, settings.source)
         if self.upstream.fingerprint != source.product.upstream[settings.source]:
             raise ReelmillError(f"{settings.source}: its card is of other settings; run the whole config again")
-        self.device = precision.device()
-        if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         self._first = self._first_net()
         self.size = self._input_size(self._first)
         self._frozen = self._modules_to_freeze(self._first)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pipeline.annotations.ava import write_csv
 from pipeline.annotations.tube_json import write_tubes
-from pipeline.backbones import precision
 from pipeline.heads import build
 from pipeline.heads.roi import KeyDetections, RoIDetector
 from pipeline.receipts import UnitWriter
@@ -58,9 +57,6 @@ class DetectionTask(Task[Batch]):
         self.data: DetectionData = load_detection(source, settings)
         self.ledger = self.data.ledger
         self.num_train = len(self.data.keys_of("train"))
-        self.device = precision.device()
-        if self.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
         if constants is None:
             self.normaliser = fit_channels(settings.normalise, self.store, self.data)
         else:

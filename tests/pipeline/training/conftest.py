@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import receipts
-from pipeline.graph import Product, Unit, digest
+from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
 from pipeline.threads import using_torch_threads
 from pipeline.training.task import Source
@@ -56,8 +60,7 @@ class Dataset:
 
     @property
     def whole(self) -> Unit:
-        rows = sum(unit.num_rows for unit in self.units)
-        return Unit(index=0, start_row=0, num_rows=rows, rows_sha256=digest([u.rows_sha256 for u in self.units]))
+        return Plan(products=(), units=tuple(self.units)).whole
 
     def write(self, videos: Sequence[Video], *, name: str = "c3d", manifest: bool = True) -> None:
         """Write the manifest and one feature product."""
@@ -195,3 +198,61 @@ def make_order_task() -> Callable[..., list[Video]]:
 @pytest.fixture
 def video() -> type[Video]:
     return Video
+
+
+# ---------------------------------------------------------------- kill -9
+
+KILLED_TRAINING = """
+import json, sys
+from pipeline.graph import Product, Unit
+from pipeline.store import Store
+from pipeline.training import loop
+from pipeline.training.head import train_head
+loop.SAVE_EVERY_S = 0
+product, unit, units, root = json.loads(sys.argv[1])
+loop.SHOW_EVERY_S = json.loads(sys.argv[2])
+def report(news):
+    is_epoch = isinstance(news, loop.EpochReport)
+    print(*(("epoch", news.model, news.line.epoch) if is_epoch else ("step", news.epoch, news.step)), flush=True)
+train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units], report=report)
+"""
+
+
+@pytest.fixture
+def training_arguments() -> Callable[[Any, Product], str]:
+    """What a process of its own needs to train a head of a dataset, as JSON."""
+
+    def arguments(dataset: Any, product: Product) -> str:
+        units = [asdict(unit) for unit in dataset.units]
+        return json.dumps([asdict(product), asdict(dataset.whole), units, str(dataset.store.uri)])
+
+    return arguments
+
+
+@pytest.fixture
+def train_killed(training_arguments: Any) -> Callable[..., list[str]]:
+    """Train in processes of their own, each killed (SIGKILL) after so many lines of news; the last one ends by itself.
+
+    The lines are "epoch MODEL N", and with `steps` also "step EPOCH N".
+    """
+
+    def train(dataset: Any, product: Product, lives: Sequence[int], *, steps: bool) -> list[str]:
+        seen: list[str] = []
+        for lines_to_live in (*lives, None):
+            process = subprocess.Popen(
+                [sys.executable, "-c", KILLED_TRAINING, training_arguments(dataset, product), "0" if steps else "1e9"],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+            assert process.stdout is not None
+            for number, line in enumerate(process.stdout, start=1):
+                seen.append(line.strip())
+                if number == lines_to_live:
+                    process.send_signal(signal.SIGKILL)  # it may be anywhere after that, or writing
+                    break
+            assert process.wait(timeout=120) == (0 if lines_to_live is None else -signal.SIGKILL)
+            process.stdout.close()
+        return seen
+
+    return train

@@ -3,9 +3,6 @@
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,29 +127,10 @@ def test_without_its_features_it_refuses_and_leaves_nothing(dataset: Any, make_o
 
 # ---------------------------------------------------------------- kill -9
 
-KILLED_TRAINING = """
-import json, sys, time
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training import loop
-from pipeline.training.head import train_head
-loop.SAVE_EVERY_S = 0
-product, unit, units, root = json.loads(sys.argv[1])
-def report(news):
-    print(news.model, news.line.epoch, flush=True)
-train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units], report=report)
-"""
-
-
-def _arguments(dataset: Any, product: Product) -> str:
-    fields = ("kind", "name", "settings", "upstream", "code_version")
-    units = [{name: getattr(u, name) for name in u.__slots__} for u in (dataset.whole, *dataset.units)]
-    return json.dumps([{name: getattr(product, name) for name in fields}, units[0], units[1:], str(dataset.root)])
-
 
 @pytest.mark.slow
 def test_killed_at_random_epochs_it_ends_with_the_same_bytes(
-    dataset: Any, make_order_task: Callable[..., Any], tmp_path: Path
+    dataset: Any, make_order_task: Callable[..., Any], train_killed: Callable[..., list[str]]
 ) -> None:
     """SIGKILL of a real process, again and again; each start goes on after the last whole epoch."""
     dataset.write(make_order_task(40))
@@ -162,26 +140,12 @@ def test_killed_at_random_epochs_it_ends_with_the_same_bytes(
     receipts.retract(dataset.store, product.path, 0)
     dataset.store.delete_folder("heads")
 
-    luck, seen = random.Random(20), []
-    for epochs_to_live in [*(luck.randrange(1, 15) for _ in range(5)), 1000]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED_TRAINING, _arguments(dataset, product)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout is not None
-        for number, line in enumerate(process.stdout, start=1):
-            seen.append(line.strip())
-            if number == epochs_to_live:
-                process.send_signal(signal.SIGKILL)  # it may be anywhere in the next epoch, or writing
-                break
-        assert process.wait(timeout=120) == (0 if epochs_to_live == 1000 else -signal.SIGKILL)
-        process.stdout.close()
+    luck = random.Random(20)
+    seen = train_killed(dataset, product, [luck.randrange(1, 15) for _ in range(5)], steps=False)
     receipts.sweep(dataset.store, product.path)  # as each run does
     assert tree(dataset.root / "heads/actions") == undisturbed
     assert len(seen) < 60 + 2 * 5  # it went on, it did not start over: at most the epoch in flight came twice
-    assert seen[-1] == "linear 30"
+    assert seen[-1] == "epoch linear 30"
 
 
 @pytest.mark.parametrize("victim", ["metrics.json", "_receipts/000000.json", "probe/checkpoints/last.json"])

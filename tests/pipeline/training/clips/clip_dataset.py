@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipeline import receipts
 from pipeline.flow.encode import clip_members, encode_field
-from pipeline.graph import Product, Unit, digest
+from pipeline.graph import Plan, Product, Unit
 from pipeline.shards import ShardWriter
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import Store
@@ -94,8 +94,7 @@ class ClipDataset:
 
     @property
     def whole(self) -> Unit:
-        rows = digest([unit.rows_sha256 for unit in self.units])
-        return Unit(index=0, start_row=0, num_rows=sum(unit.num_rows for unit in self.units), rows_sha256=rows)
+        return Plan(products=(), units=tuple(self.units)).whole
 
     def write(self, videos: Sequence[Video], *, kind: str = "clips", **settings: Any) -> Product:
         """The manifest, and one product `clips/rgb` or `flow/tvl1`."""

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -421,53 +422,22 @@ def test_training_that_diverges_says_so(clips: ClipDataset) -> None:
 
 # ---------------------------------------------------------------- kill -9
 
-KILLED_TRAINING = """
-import json, sys
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training import loop
-from pipeline.training.head import train_head
-loop.SAVE_EVERY_S = loop.SHOW_EVERY_S = 0
-product, unit, units, root = json.loads(sys.argv[1])
-def report(news):
-    print(type(news).__name__, getattr(news, "epoch", None), getattr(news, "step", None), flush=True)
-train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units], report=report)
-"""
-
-
-def _arguments(dataset: ClipDataset, product: Product) -> str:
-    fields = ("kind", "name", "settings", "upstream", "code_version", "files_sha256")
-    units = [{name: getattr(u, name) for name in u.__slots__} for u in (dataset.whole, *dataset.units)]
-    return json.dumps([{name: getattr(product, name) for name in fields}, units[0], units[1:], str(dataset.root)])
-
 
 @pytest.mark.slow
-def test_killed_inside_epochs_it_ends_with_the_same_bytes(clips: ClipDataset) -> None:
+def test_killed_inside_epochs_it_ends_with_the_same_bytes(
+    clips: ClipDataset, train_killed: Callable[..., list[str]]
+) -> None:
     """SIGKILL of a real process after some steps, wherever it then is: computing, decoding ahead, or writing."""
     clips.write(videos_of(24))
     product = clips.head(epochs=3, batch_size=4, augment={"flip": True, "contrast": 0.3})
     train(clips, product)
     undisturbed = tree(clips.root / "heads/net")
     clips.store.delete_folder("heads/net")
-    luck, seen = random.Random(3), []
-    for steps_to_live in [*(luck.randrange(2, 12) for _ in range(2)), 1000]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED_TRAINING, _arguments(clips, product)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout is not None
-        for number, line in enumerate(process.stdout, start=1):
-            seen.append(line.strip())
-            if number == steps_to_live:
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(timeout=120) == (0 if steps_to_live == 1000 else -signal.SIGKILL)
-        process.stdout.close()
+    luck = random.Random(3)
+    seen = train_killed(clips, product, [luck.randrange(2, 12) for _ in range(2)], steps=True)
     receipts.sweep(clips.store, product.path)  # as each run does
     assert tree(clips.root / "heads/net") == undisturbed
-    told = [line for line in seen if line.startswith("StepReport")]
+    told = [line for line in seen if line.startswith("step")]
     assert len(told) <= 3 * 8 + 2, "it went on where it was: at most the step in hand came twice"
 
 
@@ -499,9 +469,9 @@ print(counting.steps)
 """
 
 
-def train_on_two(dataset: ClipDataset, product: Product, meeting: Path, *, dies_at: int = 0) -> list[tuple[int, str]]:
+def train_on_two(arguments: str, meeting: Path, *, dies_at: int = 0) -> list[tuple[int, str]]:
     """(exit status, steps taken) of two processes that train together."""
-    words = [sys.executable, "-c", WORKER, _arguments(dataset, product)]
+    words = [sys.executable, "-c", WORKER, arguments]
     processes = [
         subprocess.Popen(
             [*words, str(rank), str(meeting), str(dies_at)],
@@ -521,29 +491,33 @@ def _curve(dataset: ClipDataset, name: str = "net") -> list[list[float]]:
 
 
 @pytest.mark.slow
-def test_two_workers_train_what_one_does(clips: ClipDataset, tmp_path: Path) -> None:
+def test_two_workers_train_what_one_does(
+    clips: ClipDataset, training_arguments: Callable[..., str], tmp_path: Path
+) -> None:
     """With batch norms that learn, and a last batch of one clip."""
     clips.write(videos_of(21))
     product = clips.head(batch_size=9, epochs=2)
     train(clips, product)
     alone = _curve(clips)
     clips.store.delete_folder("heads/net")
-    assert train_on_two(clips, product, tmp_path / "meeting") == [(0, "8"), (0, "8")]
+    assert train_on_two(training_arguments(clips, product), tmp_path / "meeting") == [(0, "8"), (0, "8")]
     for one, two in zip(alone, _curve(clips), strict=True):
         assert one == pytest.approx(two, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(clips: ClipDataset, tmp_path: Path) -> None:
+def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(
+    clips: ClipDataset, training_arguments: Callable[..., str], tmp_path: Path
+) -> None:
     clips.write(videos_of(24))
     product = clips.head(augment={"flip": True}, epochs=2)
-    assert train_on_two(clips, product, tmp_path / "first") == [(0, "8"), (0, "8")]
+    assert train_on_two(training_arguments(clips, product), tmp_path / "first") == [(0, "8"), (0, "8")]
     undisturbed = tree(clips.root / "heads/net")
     clips.store.delete_folder("heads/net")
-    (status, _), (killed, _) = train_on_two(clips, product, tmp_path / "second", dies_at=6)
+    (status, _), (killed, _) = train_on_two(training_arguments(clips, product), tmp_path / "second", dies_at=6)
     assert killed == -signal.SIGKILL
     assert status != 0, "the other one does not wait for ever"
-    again = train_on_two(clips, product, tmp_path / "third")
+    again = train_on_two(training_arguments(clips, product), tmp_path / "third")
     assert [code for code, _ in again] == [0, 0]
     assert {int(steps) for _, steps in again} <= {3, 4}, "it went on inside the second epoch"
     receipts.sweep(clips.store, product.path)

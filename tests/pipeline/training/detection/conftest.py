@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import receipts
-from pipeline.graph import Product, Unit, digest
+from pipeline.graph import Plan, Product, Unit, digest
 from pipeline.stages.feature_files import MapFile
 from pipeline.stages.feature_rows import Row
 from pipeline.store import Store
@@ -90,8 +90,7 @@ class World:
 
     @property
     def whole(self) -> Unit:
-        rows = sum(unit.num_rows for unit in self.units)
-        return Unit(index=0, start_row=0, num_rows=rows, rows_sha256=digest([u.rows_sha256 for u in self.units]))
+        return Plan(products=(), units=tuple(self.units)).whole
 
     # ------------------------------------------------------------ products
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -111,23 +106,9 @@ def test_the_same_training_gives_the_same_bytes_also_resumed_inside_an_epoch(
     assert tree(dataset.root / "heads/h") == undisturbed
 
 
-KILLED_TRAINING = """
-import json, sys
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training import loop
-from pipeline.training.head import train_head
-loop.SAVE_EVERY_S = loop.SHOW_EVERY_S = 0
-product, unit, units, root = json.loads(sys.argv[1])
-def report(news):
-    print(type(news).__name__, flush=True)
-train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units], report=report)
-"""
-
-
 @pytest.mark.slow
 def test_killed_inside_an_epoch_it_ends_with_the_same_bytes(
-    dataset: Any, make_segment_task: Callable[..., Any], head_of: Any
+    dataset: Any, make_segment_task: Callable[..., Any], head_of: Any, train_killed: Callable[..., list[str]]
 ) -> None:
     """SIGKILL of a real process in its second epoch, and once more later."""
     dataset.write(make_segment_task(40, splits=SPLITS))
@@ -135,27 +116,12 @@ def test_killed_inside_an_epoch_it_ends_with_the_same_bytes(
     train(dataset, product)
     undisturbed = tree(dataset.root / "heads/h")
     dataset.store.delete_folder("heads")
-    arguments = [asdict(product), asdict(dataset.whole), [asdict(unit) for unit in dataset.units], str(dataset.root)]
-    lines = []
-    for news_to_live in (9, 4, 1000):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED_TRAINING, json.dumps(arguments)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        assert process.stdout is not None
-        for number, line in enumerate(process.stdout, start=1):
-            lines.append(line.strip())
-            if number == news_to_live:
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(timeout=120) == (0 if news_to_live == 1000 else -signal.SIGKILL)
-        process.stdout.close()
+    lines = train_killed(dataset, product, (9, 4), steps=True)
     receipts.sweep(dataset.store, product.path)
     assert tree(dataset.root / "heads/h") == undisturbed
-    assert 3 <= lines.count("EpochReport") <= 5
-    assert lines.count("StepReport") < 3 * 6 + 2 * 3
+    kinds = [line.partition(" ")[0] for line in lines]
+    assert 3 <= kinds.count("epoch") <= 5
+    assert kinds.count("step") < 3 * 6 + 2 * 3
 
 
 def test_ambiguous_segments_count_by_the_thumos_protocol(
