@@ -1,0 +1,14 @@
+"""Runs a plan on Ray. Only this room and the jobs know Ray: stages never see it.
+
+connect    a cluster's address, or a local Ray for the time of a block
+drain      the graph as a Ray dataset: one row = one unit, chained steps, each with its share of the machine
+worker     what happens on the other side: one unit of one product, errors in the row
+cards      the cards, made on the machines that do the work
+news       what workers say while they work
+"""
+
+from pipeline.runner.connect import cluster
+from pipeline.runner.drain import UnitError, run_plan
+from pipeline.runner.news import hearing
+
+__all__ = ["UnitError", "cluster", "hearing", "run_plan"]

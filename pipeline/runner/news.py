@@ -1,0 +1,64 @@
+"""What workers say while they work, brought to the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+POLL_S = 0.5
+
+
+class Mailbox:
+    """Hears from the workers; the driver empties it twice a second."""
+
+    def __init__(self) -> None:
+        self._news: list[Any] = []
+
+    def add(self, news: Any) -> None:
+        self._news.append(news)
+
+    def take(self) -> list[Any]:
+        news, self._news = self._news, []
+        return news
+
+
+_Mailbox: Any = ray.remote(num_cpus=0)(Mailbox)
+
+
+def _post(mailbox: Any, news: Any) -> None:
+    """Waits until the mailbox has it: what is said before a unit is reported is heard before the run ends."""
+    with contextlib.suppress(ray.exceptions.RayError):
+        ray.get(mailbox.add.remote(news))
+
+
+@contextlib.contextmanager
+def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Gives a function that workers elsewhere may call; what they say reaches `listener` here.
+
+    News is a courtesy: where it is lost with a node, what stands on storage is still the truth.
+    """
+    mailbox: Any = _Mailbox.remote()
+    stop = threading.Event()
+
+    def take() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):
+            for news in ray.get(mailbox.take.remote(), timeout=30):
+                listener(news)
+
+    def poll() -> None:
+        while not stop.wait(POLL_S):
+            take()
+
+    thread = threading.Thread(target=poll, name="reelmill-progress", daemon=True)
+    thread.start()
+    try:
+        yield functools.partial(_post, mailbox)
+    finally:
+        stop.set()
+        thread.join()
+        take()

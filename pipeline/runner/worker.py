@@ -1,0 +1,64 @@
+"""What a worker does: one unit of one product, unless it stands already. Errors travel in the row."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from pipeline import receipts
+from pipeline.graph import Product, Unit
+from pipeline.stages import Stage, stage_module
+from pipeline.store import Store
+from pipeline.survey import Progress
+from schemas.config import Limits
+from schemas.errors import ReelmillError, StorageError
+
+Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> message; `fatal`
+Tell = Callable[[Progress], None]
+
+STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
+_held: dict[tuple[str, str, str], Stage] = {}  # by dataset, product and fingerprint; kept open from unit to unit
+
+
+def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell) -> Row:
+    """Make one unit of one product unless it stands already. Errors travel in the row, so that others go on."""
+    errors = json.loads(row["errors"])
+    if row["fatal"] or any(path in errors for path in product.upstream):
+        return row
+    unit = Unit(row["index"], row["start_row"], row["num_rows"], row["rows_sha256"])
+    try:
+        receipt = receipts.standing(store, product, unit) or _stage(product, store, limits)(unit)
+    except Exception as error:
+        message, fatal = _explain(error)
+        errors[product.path] = f"{product.path} unit {unit.index:06d}: {message}"
+        return {**row, "errors": json.dumps(errors), "fatal": fatal}
+    tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
+    return row
+
+
+class ActorStep:
+    """The same for an actor pool, which wants a class: an actor is a process that keeps its model."""
+
+    def __call__(self, row: Row, **settings: Any) -> Row:
+        return step(row, **settings)
+
+
+def _stage(product: Product, store: Store, limits: Limits) -> Stage:
+    """The open stage of this worker process."""
+    key = (store.uri, product.path, product.fingerprint)
+    if key not in _held:
+        while len(_held) >= STAGES_HELD:
+            _held.pop(next(iter(_held))).close()
+        _held[key] = stage_module(product.kind).open_stage(product, store, limits)
+    return _held[key]
+
+
+def _explain(error: Exception) -> tuple[str, bool]:
+    """What to tell the user, and whether going on is pointless."""
+    if isinstance(error, ReelmillError):
+        return str(error), isinstance(error, StorageError)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"at {place.filename}:{place.lineno}; this is a bug, please report it"
+    return f"{type(error).__name__}: {error} ({where})", False
