@@ -5,7 +5,6 @@ REELMILL_KILLS sets how many kills each test makes (default 3); a claim of "20 k
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -16,6 +15,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from trees import tree
 
 from pipeline.synth import SynthSpec, make_dataset
 
@@ -103,12 +103,6 @@ def wait_for_receipts(out: Path, number: int) -> None:
             return
         time.sleep(0.05)
     raise AssertionError(f"no {number} receipts after five minutes")
-
-
-def tree(out: Path) -> dict[str, str]:
-    """Every file of a dataset with its hash. `_config.json` names the dataset's own folder, so it is left out."""
-    files = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "_config.json")
-    return {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 from ray.cluster_utils import Cluster
+from trees import tree
 
-from pipeline.store import resolve
 from pipeline.synth import SynthSpec, make_dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -44,17 +42,6 @@ def run(videos: Path, folder: Path, out: str, *options: str) -> None:
     command = [sys.executable, "-m", "jobs.run", str(config), *options]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
     assert ended.returncode == 0, ended.stderr[-3000:]
-
-
-def tree(uri: str) -> dict[str, str]:
-    """Every file with its hash; `_config.json` names the dataset's own place, so it is left out."""
-    filesystem, root = resolve(uri)
-    found = {}
-    for info in filesystem.get_file_info(pafs.FileSelector(root, recursive=True)):
-        if info.is_file and info.base_name != "_config.json":
-            with filesystem.open_input_file(info.path) as file:
-                found[info.path.removeprefix(root).strip("/")] = hashlib.sha256(file.read()).hexdigest()
-    return found
 
 
 @pytest.fixture(scope="module")
