@@ -73,7 +73,8 @@ def plan_config(
 ) -> Plan:
     """The plan of a config on the manifest that stands in its dataset. Raises ReelmillError without one."""
     manifest = read_manifest(store)
-    units = plan_units(manifest, config.units.size(manifest.num_rows))
+    size = config.units.size(manifest.num_rows)
+    units = plan_units(manifest, size, bytes_per_unit=config.units.bytes_per_unit)
     return make_plan(config, units, code_version=CODE_VERSIONS.__getitem__, sha256=sha256)
 
 

@@ -29,6 +29,7 @@ class Unit:
     start_row: int
     num_rows: int
     rows_sha256: str  # identity of the manifest rows in it
+    num_bytes: int = 0  # of its videos, where the manifest knows; never part of an identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,13 @@ class Plan:
     def whole(self) -> Unit:
         """The single unit of a head, which looks at the whole manifest."""
         rows = digest([unit.rows_sha256 for unit in self.units])
-        return Unit(index=0, start_row=0, num_rows=sum(unit.num_rows for unit in self.units), rows_sha256=rows)
+        return Unit(
+            index=0,
+            start_row=0,
+            num_rows=sum(unit.num_rows for unit in self.units),
+            rows_sha256=rows,
+            num_bytes=sum(unit.num_bytes for unit in self.units),
+        )
 
     def units_of(self, product: Product) -> tuple[Unit, ...]:
         return (self.whole,) if product.kind == "heads" else self.units

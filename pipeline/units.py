@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -59,15 +61,47 @@ def manifest_source(store: Store) -> str | None:
     return metadata.get(SOURCE_KEY, b"").decode()
 
 
-def plan_units(manifest: pa.Table, videos_per_unit: int) -> list[Unit]:
-    """Cut the manifest into units of `videos_per_unit` rows (the last may be smaller)."""
+def plan_units(manifest: pa.Table, videos_per_unit: int, *, bytes_per_unit: int | None = None) -> list[Unit]:
+    """Cut the manifest into units of `videos_per_unit` rows, or fewer where their videos would hold more than
+    `bytes_per_unit` together. A row of unknown size counts nothing; a row that is larger by itself is a unit."""
+    sizes = _sizes(manifest)
+    before = np.concatenate([[0], np.cumsum(sizes)])  # bytes of all rows before each row
+    starts = np.arange(manifest.num_rows)
+    stops = np.minimum(starts + videos_per_unit, manifest.num_rows)
+    if bytes_per_unit is not None:
+        fitting = np.searchsorted(before, before[:-1] + bytes_per_unit, side="right") - 1
+        stops = np.clip(fitting, starts + 1, stops)
+    return cut_units(manifest, _hops(stops.tolist()))
+
+
+def _hops(stops: list[int]) -> list[int]:
+    """From where a unit that starts at each row would stop to the sizes of the units that follow from row 0."""
+    counts, start = [], 0
+    while start < len(stops):
+        counts.append(stops[start] - start)
+        start = stops[start]
+    return counts
+
+
+def cut_units(manifest: pa.Table, counts: Sequence[int]) -> list[Unit]:
+    """Units of so many rows each, one after the other from the first row on."""
     offsets, text = _row_texts(manifest)
-    units = []
-    for index, start in enumerate(range(0, manifest.num_rows, videos_per_unit)):
-        stop = min(start + videos_per_unit, manifest.num_rows)
+    before = np.concatenate([[0], np.cumsum(_sizes(manifest))]).tolist()
+    units, start = [], 0
+    for index, count in enumerate(counts):
+        stop = start + count
         rows = hashlib.sha256(text[offsets[start] : offsets[stop]]).hexdigest()
-        units.append(Unit(index=index, start_row=start, num_rows=stop - start, rows_sha256=rows))
+        units.append(Unit(index, start, count, rows, num_bytes=before[stop] - before[start]))
+        start = stop
     return units
+
+
+def _sizes(manifest: pa.Table) -> np.ndarray:
+    """The bytes of each row's video, int64; 0 where the manifest does not know."""
+    if "bytes" not in manifest.schema.names:
+        return np.zeros(manifest.num_rows, np.int64)
+    column = pc.fill_null(manifest["bytes"], 0).to_numpy().astype(np.int64)
+    return np.maximum(column, 0)
 
 
 def _row_texts(manifest: pa.Table) -> tuple[Any, memoryview]:
@@ -112,6 +146,6 @@ def unit_table(store: Store, unit: Unit) -> pa.Table:
 def unit_rows(store: Store, unit: Unit) -> list[VideoRow]:
     """The manifest rows of a unit, in manifest order. Raises ReelmillError when they are not the planned ones."""
     rows = unit_table(store, unit)
-    if rows.num_rows != unit.num_rows or plan_units(rows, unit.num_rows)[0].rows_sha256 != unit.rows_sha256:
+    if rows.num_rows != unit.num_rows or cut_units(rows, [unit.num_rows])[0].rows_sha256 != unit.rows_sha256:
         raise ReelmillError(f"{store.uri}/{MANIFEST} was made anew while this run used it; run the same command again")
     return [VideoRow.from_dict(row) for row in rows.to_pylist()]

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from schemas.budget import Budget
 from schemas.extraction import Features as Features
 from schemas.heads import ClipClassifierHead, FeatureHead, Head, HeadBase, RoIHead, SequenceSettings
+from schemas.pools import Pools
 from schemas.section import Section
 from schemas.sources import ActivityNetSource, Source, Thumos14Source
 
@@ -24,12 +25,20 @@ class Units(Section):
     """The unit of work, of retry, of resume and of output (one shard a unit)."""
 
     videos_per_unit: int | None = Field(default=None, ge=1)  # default: 64, fewer in manifests under 2,048 rows
+    # A unit ends before its videos hold more than this (10^9 bytes; at least one video), so that units of long videos
+    # are not hours of work to lose, or to wait for at the end. A video whose size the manifest lacks counts nothing.
+    gb_per_unit: float = Field(default=1.0, gt=0)
 
     def size(self, num_rows: int) -> int:
         """Rows per unit. Small manifests get small units, so that every core has work and progress shows."""
         if self.videos_per_unit is not None:
             return self.videos_per_unit
         return min(64, 1 << max(0, (num_rows // 32).bit_length() - 1))
+
+    @property
+    def bytes_per_unit(self) -> int:
+        """Bytes of videos per unit."""
+        return int(self.gb_per_unit * 1e9)
 
 
 class Limits(Section):
@@ -202,6 +211,7 @@ class Config(Section):
     dataset: str
     source: Source
     units: Units = Units()
+    pools: Pools = Pools()
     limits: Limits = Limits()
     budget: Budget = Budget()
     clips: dict[str, Clips] = Field(default_factory=dict)

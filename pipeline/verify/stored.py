@@ -11,7 +11,7 @@ from pipeline import backbones, receipts
 from pipeline.graph import Plan, Product, ProductKind, Unit, unit_fingerprint
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import Store
-from pipeline.units import MANIFEST, plan_units, read_manifest
+from pipeline.units import MANIFEST, cut_units, read_manifest
 from pipeline.verify.report import NotCheckedError, ProductReport, numbers
 from schemas.config import Features
 from schemas.errors import ReelmillError, UsageError
@@ -149,6 +149,21 @@ def require_version(stored: Stored) -> None:
 # ---------------------------------------------------------------- the manifest
 
 
+def _counts(products: Sequence[Stored], num_rows: int) -> list[int]:
+    """The rows of each unit, as the receipts tell; none where they do not tell how the manifest was cut."""
+    of_unit = {index: sum(r.rows.values()) for p in products if p.kind != "heads" for index, r in p.receipts.items()}
+    counts: list[int] = []
+    most = max(of_unit.values(), default=0)
+    # units that nobody made yet are as large as the largest; right for those at the end, and where sizes are equal
+    has_gap = len(of_unit) <= max(of_unit, default=-1)
+    if not most or (has_gap and any(of_unit[index] != most for index in sorted(of_unit)[:-1])):
+        return []
+    while num_rows > 0:
+        counts.append(min(num_rows, of_unit.get(len(counts)) or most))
+        num_rows -= counts[-1]
+    return counts
+
+
 class Inputs:
     """The manifest beside the products, cut into units as they were. Without one, what the ledgers say."""
 
@@ -159,10 +174,7 @@ class Inputs:
         if store.read_or_none(MANIFEST) is None:
             return
         self._table = read_manifest(store)
-        # all units but the last have as many rows as the largest
-        totals = [sum(r.rows.values()) for p in products if p.kind != "heads" for r in p.receipts.values()]
-        if plan or totals:
-            self._units = plan.units if plan else plan_units(self._table, max(totals))
+        self._units = plan.units if plan else cut_units(self._table, _counts(products, self._table.num_rows))
 
     @property
     def has_manifest(self) -> bool:

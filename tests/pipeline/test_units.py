@@ -2,7 +2,15 @@ import pyarrow as pa
 import pytest
 
 from pipeline.store import Store
-from pipeline.units import ROWS_PER_GROUP, manifest_source, plan_units, read_manifest, unit_rows, write_manifest
+from pipeline.units import (
+    ROWS_PER_GROUP,
+    cut_units,
+    manifest_source,
+    plan_units,
+    read_manifest,
+    unit_rows,
+    write_manifest,
+)
 from schemas.errors import ReelmillError
 from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS, Segment
 
@@ -30,6 +38,28 @@ def test_units_cover_the_manifest() -> None:
     units = plan_units(manifest(10), 4)
     assert [(u.index, u.start_row, u.num_rows) for u in units] == [(0, 0, 4), (1, 4, 4), (2, 8, 2)]
     assert plan_units(manifest(0), 4) == []
+
+
+def test_a_unit_ends_before_its_videos_hold_too_much() -> None:
+    table = manifest(6).set_column(7, "bytes", pa.array([5, 4, 1, None, 30, 2], pa.int64()))
+    units = plan_units(table, 4, bytes_per_unit=10)
+    assert [(u.num_rows, u.num_bytes) for u in units] == [(4, 10), (1, 30), (1, 2)]  # no size counts nothing
+    assert [u.num_rows for u in plan_units(table, 2, bytes_per_unit=9)] == [2, 2, 1, 1]
+    assert [u.num_rows for u in plan_units(table, 64, bytes_per_unit=1)] == [1, 1, 2, 1, 1]
+    assert plan_units(table, 4, bytes_per_unit=10**12) == plan_units(table, 4)
+
+
+def test_a_unit_is_known_by_its_rows_however_the_others_were_cut() -> None:
+    table = manifest(10)
+    assert cut_units(table, [4, 4, 2]) == plan_units(table, 4)
+    assert cut_units(table, [1, 2])[1].rows_sha256 == plan_units(table.slice(1), 2)[0].rows_sha256
+
+
+def test_a_million_rows_are_planned_at_once() -> None:
+    """No loop over rows: a million of them take about a second."""
+    rows = manifest(1000)
+    table = pa.concat_tables([rows] * 1000)
+    assert len(plan_units(table, 64, bytes_per_unit=20_000)) > 15_625
 
 
 def test_equal_rows_give_equal_units_however_they_are_chunked() -> None:

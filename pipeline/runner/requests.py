@@ -1,0 +1,151 @@
+"""What a product asks Ray for: how many workers, and what each of them takes. Pure: no Ray is needed to know it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.graph import Product
+from schemas.errors import UsageError
+from schemas.pools import Pools
+
+ROLE_LABEL = "reelmill-role"  # the key that nodes carry: `ray start --labels reelmill-role=gpu`, or `labels:` of a type
+Role = Literal["cpu", "gpu", "head"]
+CPU: Role = "cpu"  # decoding and flow
+GPU: Role = "gpu"  # features, heads, and flow's cuda backend
+HEAD: Role = "head"  # Ray's own processes and the driver: no stage ever asks for it
+
+SHARES = 10_000  # Ray counts a resource in ten-thousandths
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What one node has in all, busy or not."""
+
+    num_cpus: float
+    num_gpus: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a cluster has, and what else an autoscaler could start: a node of each type that it may still add."""
+
+    nodes: tuple[Node, ...]
+    possible: tuple[Node, ...] = ()
+    # an autoscaler that does not say which types it has (or that this project can't ask): anything may still come
+    may_grow: bool = False
+
+    @property
+    def num_gpus(self) -> int:
+        return int(sum(node.num_gpus for node in self.nodes))
+
+    @property
+    def can_have_gpus(self) -> bool:
+        return any(node.num_gpus >= 1 for node in (*self.nodes, *self.possible))
+
+    def has_role(self, role: Role) -> bool:
+        """Whether some node carries this role, or could: only then may a stage ask for it."""
+        return any(node.labels.get(ROLE_LABEL) == role for node in (*self.nodes, *self.possible))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The workers of one product. `num_cpus` and `num_gpus` are of each."""
+
+    num_cpus: float
+    num_gpus: float
+    labels: Mapping[str, str]
+    workers: int | None  # None: as many as fit
+    holds: bool  # a worker is an actor that keeps a model, where others are tasks
+
+    def fits(self, node: Node) -> bool:
+        """Whether an idle node of this kind could hold one worker."""
+        labelled = all(node.labels.get(key) == value for key, value in self.labels.items())
+        return labelled and node.num_cpus >= self.num_cpus and node.num_gpus >= self.num_gpus
+
+
+def request_of(
+    product: Product, *, uses_gpu: bool, pools: Pools, facts: Facts, beside: Sequence[tuple[Product, bool]] = ()
+) -> Request:
+    """What `product` asks for on this cluster.
+
+    `uses_gpu` says whether its worker keeps what wants a GPU, where there is one: a model, or flow's cuda backend.
+    `beside` are all products of the run with the same of each (this one among them): a pool is shared by the products
+    of its kind, and a GPU that nobody has divided by all products that want one. So a stage with a GPU is never kept
+    from starting by another that holds them all.
+    """
+    pool = pools.of(product.kind)
+    of_kind = sum(other.kind == product.kind for other, _ in beside) or 1
+    workers = None if pool.workers is None else max(1, pool.workers // of_kind)
+    if not uses_gpu:
+        return Request(1 if pool.cpus is None else pool.cpus, 0, _labels(CPU, facts), workers, holds=False)
+    if pool.gpus is not None:
+        # where products of a kind are more than its workers, they share: the whole pool takes what it was given
+        crowd = max(1.0, of_kind / pool.workers) if pool.workers is not None else float(of_kind)
+        num_gpus = pool.gpus if crowd == 1 else _share(pool.gpus / crowd)
+    else:
+        wanting = sum(wants for _, wants in beside) or 1
+        num_gpus = _share(1 / wanting) if facts.can_have_gpus else 0.0
+    if workers is None:
+        workers = _as_many_as_there_are(num_gpus, facts)
+    # Without GPUs a model uses all cores of its node by its own threads. Zero logical CPUs: the decoders must be able
+    # to take every core while the model waits for units.
+    cpus = 0 if pool.cpus is None else pool.cpus
+    return Request(cpus, num_gpus, _labels(GPU if num_gpus else CPU, facts), workers, holds=True)
+
+
+def _share(share: float) -> float:
+    """A share that Ray can count, so that n of 1/n fit on one GPU; above one, GPUs are whole."""
+    return float(math.floor(share)) if share >= 1 else math.floor(share * SHARES) / SHARES
+
+
+def _as_many_as_there_are(num_gpus: float, facts: Facts) -> int:
+    """An actor for each GPU of the cluster; where none asks for one, an actor for each node that works."""
+    if not num_gpus:
+        return max(1, sum(node.num_cpus > 0 for node in facts.nodes))
+    return max(1, int(sum(node.num_gpus // max(1.0, num_gpus) for node in facts.nodes)))
+
+
+def _labels(role: Role, facts: Facts) -> dict[str, str]:
+    return {ROLE_LABEL: role} if facts.has_role(role) else {}
+
+
+def check(requests: Iterable[tuple[Product, Request]], facts: Facts) -> list[str]:
+    """What has to be waited for, in sentences; empty where the cluster has it all.
+
+    Raises UsageError for what no node of this cluster can ever have: Ray would wait for it for ever.
+    """
+    waiting = []
+    for product, request in requests:
+        if any(request.fits(node) for node in facts.nodes):
+            continue
+        if not facts.may_grow and not any(request.fits(node) for node in facts.possible):
+            raise UsageError(
+                f"{product.path} asks for a node with {describe(request)}, and this cluster has none: "
+                f"{_largest(facts)}; set pools.{product.kind} to what it has, or start such a node"
+            )
+        waiting.append(f"{product.path} waits for a node with {describe(request)}, which the cluster has to start")
+    return waiting
+
+
+def describe(request: Request) -> str:
+    """`1 CPU and 0.5 GPUs, labelled reelmill-role=gpu`."""
+    parts = [
+        f"{amount:g} {noun}{'' if amount == 1 else 's'}"
+        for amount, noun in ((request.num_cpus, "CPU"), (request.num_gpus, "GPU"))
+        if amount
+    ]
+    labels = ", ".join(f"{key}={value}" for key, value in request.labels.items())
+    return " and ".join(parts or ["any CPUs"]) + (f", labelled {labels}" if labels else "")
+
+
+def _largest(facts: Facts) -> str:
+    nodes = (*facts.nodes, *facts.possible)
+    if not nodes:
+        return "it has no node at all"
+    cpus, gpus = max(node.num_cpus for node in nodes), max(node.num_gpus for node in nodes)
+    return f"its largest nodes have {cpus:g} CPUs and {gpus:g} GPUs"
