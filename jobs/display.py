@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.backbones import random_seed
-from pipeline.survey import FlowLoss, ProductState, Progress
+from pipeline.survey import FlowLoss, News, ProductState, Progress
 from schemas.ledger import STATUSES
 from schemas.receipt import Card
 
@@ -53,8 +53,8 @@ class RunDisplay:
                 state.path, total=state.num_rows, completed=done, before=done, failed=state.rows["failed"]
             )
 
-    def __call__(self, news: Progress) -> None:
-        if (news.product, news.unit) in self._seen:
+    def __call__(self, news: News) -> None:
+        if not isinstance(news, Progress) or (news.product, news.unit) in self._seen:
             return
         self._seen.add((news.product, news.unit))
         task = self._bars.tasks[self._tasks[news.product]]

@@ -17,6 +17,7 @@ from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
 from schemas.ledger import LedgerRow
 from schemas.receipt import Receipt
+from schemas.work import UnitWork
 
 
 @dataclass
@@ -57,6 +58,27 @@ class Progress:
     unit: int
     num_rows: int
     num_failed: int
+    work: UnitWork | None = None  # what it cost; None where it was found finished
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A worker took up one unit of one product."""
+
+    product: str
+    unit: int
+    node: str  # of the Ray node
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A worker could not make a unit that it had taken up; its error travels elsewhere."""
+
+    product: str
+    unit: int
+
+
+News = Progress | Began | GaveUp
 
 
 def survey_product(store: Store, product: Product, units: Sequence[Unit]) -> ProductState:

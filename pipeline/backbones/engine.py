@@ -28,14 +28,16 @@ class _Flight:
 
     results: Tensor  # (N, …) float32 on the host, whole once `done` has happened
     num_clips: int  # the rest is padding
-    done: Any  # torch.cuda.Event; None on a CPU
+    began: Any  # torch.cuda.Event, when the GPU came to it; None on a CPU
+    done: Any  # torch.cuda.Event, when the results were on the host; None on a CPU
 
 
 class Engine:
     """A net, made ready for a device and a precision.
 
     `layer` is pooled to (D,), or given as its map (C, T, H, W) with `dense`. `meaning` is the px of each of flow's 256
-    levels, where clips are levels. `waited_s` counts the seconds for which `run` waited for its inputs.
+    levels, where clips are levels. `waited_s` counts the seconds for which `run` waited for its inputs, `device_s`
+    those for which the GPU was at its batches, by its own clock; None on a CPU.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Engine:
         self._batch_size = batch_size
         self._meaning = None if meaning is None else torch.from_numpy(meaning).to(on)
         self.waited_s = 0.0
+        self.device_s: float | None = 0.0 if on.type == "cuda" else None
 
     def run(self, clips: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """For each clip (T, h, w, C), in order: (D,) or (C, T, H, W) float32.
@@ -72,9 +75,9 @@ class Engine:
                     start += len(part)
                 # what is under way lands before less is tried: its memory is free then
                 while len(flights) > (UNDER_WAY if self._on.type == "cuda" and flight is not None else 0):
-                    yield from _landed(flights.popleft())
+                    yield from self._landed(flights.popleft())
         while flights:
-            yield from _landed(flights.popleft())
+            yield from self._landed(flights.popleft())
 
     def _batches(self, clips: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
         """Runs of clips of one shape."""
@@ -117,24 +120,35 @@ class Engine:
 
     @torch.inference_mode()
     def _start(self, clips: Sequence[np.ndarray]) -> _Flight:
-        batch = self._stacked(clips)
+        began = torch.cuda.Event(enable_timing=True) if self._on.type == "cuda" else None
+        batch = self._stacked(clips, began)
         parts = (self._input(part) for part in batch.split(clips_at_once(len(batch), self._on)))
         results = self._net.features_of(parts, layer=self._layer, dense=self._dense).float()
         if self._on.type != "cuda":
-            return _Flight(results, len(clips), None)
+            return _Flight(results, len(clips), None, None)
         host = torch.empty(results.shape, dtype=torch.float32, pin_memory=True)
         host.copy_(results, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event(enable_timing=True)
         done.record()
-        return _Flight(host, len(clips), done)
+        return _Flight(host, len(clips), began, done)
+
+    def _landed(self, flight: _Flight) -> Iterator[np.ndarray]:
+        if flight.done is not None:
+            flight.done.synchronize()
+        if flight.began is not None:
+            self.device_s = (self.device_s or 0.0) + flight.began.elapsed_time(flight.done) / 1000  # milliseconds
+        yield from flight.results.numpy()[: flight.num_clips]
 
     def _input(self, clips: Tensor) -> Tensor:
         """N×T×h×w×C as stored -> N×C×T×h×w as the net takes it."""
         x = self._net.spec.preprocessing.normalise(clips, meaning=self._meaning)
         return x.to(self._precision.dtype)
 
-    def _stacked(self, clips: Sequence[np.ndarray]) -> Tensor:
-        """(N, T, h, w, C) on the device. On a GPU N is a power of two: few shapes, so few algorithms to look up."""
+    def _stacked(self, clips: Sequence[np.ndarray], began: Any) -> Tensor:
+        """(N, T, h, w, C) on the device. On a GPU N is a power of two: few shapes, so few algorithms to look up.
+
+        The event `began`, if there is one, is put before the copy to the device.
+        """
         is_cuda = self._on.type == "cuda"
         num = 1 << (len(clips) - 1).bit_length() if is_cuda else len(clips)
         first = clips[0]
@@ -144,13 +158,9 @@ class Engine:
         for row, clip in zip(rows, clips, strict=False):
             row[...] = clip  # views of a frame are cut here, in the one copy that there is
         rows[len(clips) :] = 0
+        if began is not None:
+            began.record()
         return batch.to(self._on, non_blocking=True)
-
-
-def _landed(flight: _Flight) -> Iterator[np.ndarray]:
-    if flight.done is not None:
-        flight.done.synchronize()
-    yield from flight.results.numpy()[: flight.num_clips]
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

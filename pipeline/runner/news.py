@@ -10,6 +10,8 @@ from typing import Any
 
 import ray
 
+from pipeline.survey import Began
+
 POLL_S = 0.5
 
 
@@ -31,9 +33,14 @@ _Mailbox: Any = ray.remote(num_cpus=0)(Mailbox)
 
 
 def _post(mailbox: Any, news: Any) -> None:
-    """Waits until the mailbox has it: what is said before a unit is reported is heard before the run ends."""
+    """Waits until the mailbox has it: what is said before a unit is reported is heard before the run ends.
+
+    Of a unit's beginning nobody waits to be heard.
+    """
     with contextlib.suppress(ray.exceptions.RayError):
-        ray.get(mailbox.add.remote(news))
+        heard = mailbox.add.remote(news)
+        if not isinstance(news, Began):
+            ray.get(heard)
 
 
 @contextlib.contextmanager

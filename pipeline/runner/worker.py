@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
+
+import ray
 
 from pipeline import receipts
 from pipeline.graph import Product, Unit
 from pipeline.stages import Stage, stage_module
 from pipeline.store import Store
-from pipeline.survey import Progress
+from pipeline.survey import Began, GaveUp, News, Progress
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
 
 Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> message; `fatal`
-Tell = Callable[[Progress], None]
+Tell = Callable[[News], None]
 
 STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
 _held: dict[tuple[str, str, str], Stage] = {}  # by dataset, product and fingerprint; kept open from unit to unit
@@ -28,13 +31,23 @@ def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell
     if row["fatal"] or any(path in errors for path in product.upstream):
         return row
     unit = Unit(row["index"], row["start_row"], row["num_rows"], row["rows_sha256"])
+    began = False
     try:
-        receipt = receipts.standing(store, product, unit) or _stage(product, store, limits)(unit)
+        receipt, work = receipts.standing(store, product, unit), None
+        if receipt is None:
+            began, node = True, node_name()
+            tell(Began(product.path, unit.index, node))
+            stage = _stage(product, store, limits)
+            stage.meter.begin()
+            receipt = stage(unit)
+            work = stage.meter.end(receipt, node=node)
     except Exception as error:
         message, fatal = _explain(error)
         errors[product.path] = f"{product.path} unit {unit.index:06d}: {message}"
+        if began:
+            tell(GaveUp(product.path, unit.index))
         return {**row, "errors": json.dumps(errors), "fatal": fatal}
-    tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0)))
+    tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0), work))
     return row
 
 
@@ -51,8 +64,15 @@ def _stage(product: Product, store: Store, limits: Limits) -> Stage:
     if key not in _held:
         while len(_held) >= STAGES_HELD:
             _held.pop(next(iter(_held))).close()
+        began_s = time.monotonic()
         _held[key] = stage_module(product.kind).open_stage(product, store, limits)
+        _held[key].meter.opened(time.monotonic() - began_s)
     return _held[key]
+
+
+def node_name() -> str:
+    """Of the Ray node this worker is on: the head of its id, which `_runs/` translates to an address."""
+    return str(ray.get_runtime_context().get_node_id())[:8]
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Protocol
 
 from pipeline.graph import Product, ProductKind, Unit
+from pipeline.meter import Meter
 from pipeline.store import Store
 from schemas.receipt import Card, Receipt
 
@@ -37,7 +38,9 @@ PACKAGES: dict[ProductKind, tuple[str, ...]] = {
 
 
 class Stage(Protocol):
-    """A stage held open by a worker."""
+    """A stage held open by a worker. Its meter knows what the last unit cost."""
+
+    meter: Meter
 
     def __call__(self, unit: Unit) -> Receipt: ...
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline import receipts
 from pipeline.graph import Product, Unit
+from pipeline.meter import Meter
 from pipeline.shards import ShardWriter
 from pipeline.stages.spool import Spool, try_twice
 from pipeline.store import Store
@@ -31,7 +32,7 @@ from schemas.manifest import VideoRow
 from schemas.receipt import Receipt
 
 
-def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -> Receipt:
+def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder, meter: Meter) -> Receipt:
     """Make one unit: every video of it in manifest order.
 
     What is wrong with a video becomes its ledger row. Raises StorageError where the output can't be written.
@@ -40,17 +41,23 @@ def make_unit(unit: Unit, *, product: Product, store: Store, decoder: Decoder) -
     ledger: list[LedgerRow] = []
     index: list[dict[str, Any]] = []
     with receipts.begin(store, product, unit) as writer:
-        with ShardWriter(writer.file(f"clips-{unit.index:06d}.tar")) as shard:
-            for row in unit_rows(store, unit):
+        with meter.reading():
+            rows = unit_rows(store, unit)
+        with ShardWriter(meter.output(writer.file(f"clips-{unit.index:06d}.tar"))) as shard:
+            for row in rows:
                 with Spool(store, product.path) as spool:
-                    ledger.append(_sample(row, spec, decoder=decoder, spool=spool))
+                    ledger.append(_sample(row, spec, decoder=decoder, spool=spool, meter=meter))
                     for header, blobs in spool.messages():
                         clip = EncodedClip.from_message(header, blobs)
                         index.append(index_row(row, clip))
+                        shown = clip.num_real_frames / spec.frames
+                        meter.covers(row.video_id, clip.start_s, clip.end_s, shown=shown)
                         shard.add(clip.clip_id, {**clip.members, **_labels_and_json(index[-1])})
-        table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
-        writer.table(f"_index/{unit.index:06d}.parquet", table)
-        return writer.commit(ledger, items=len(index))
+        meter.ledger(ledger)
+        with meter.writing():
+            table = pa.Table.from_pylist(index, schema=CLIP_INDEX_SCHEMA)
+            writer.table(f"_index/{unit.index:06d}.parquet", table)
+            return writer.commit(ledger, items=len(index))
 
 
 class ClipsStage:
@@ -60,9 +67,10 @@ class ClipsStage:
         self._product = product
         self._store = store
         self.decoder = decoder
+        self.meter = Meter(child=lambda: decoder.pid)
 
     def __call__(self, unit: Unit) -> Receipt:
-        return make_unit(unit, product=self._product, store=self._store, decoder=self.decoder)
+        return make_unit(unit, product=self._product, store=self._store, decoder=self.decoder, meter=self.meter)
 
     def close(self) -> None:
         self.decoder.close()
@@ -90,13 +98,14 @@ def describe(product: Product, store: Store) -> dict[str, Any]:
 # ---------------------------------------------------------------- one video
 
 
-def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: Spool) -> LedgerRow:
+def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: Spool, meter: Meter) -> LedgerRow:
     """Fill the spool with a video's clips and say how it went. A failed video leaves the spool empty."""
     try:
         outcome = try_twice(lambda: spool.fill(decoder.clips(row, spec)))
     except VideoError as error:
         spool.clear()
         return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
+    meter.frames(decoded=outcome.num_frames_decoded, used=outcome.num_frames_used)
     return _ledger_row(row, outcome, num_clips=spool.num_messages)
 
 

@@ -20,6 +20,7 @@ from pipeline import receipts
 from pipeline.backbones import build, precision
 from pipeline.backbones.engine import Engine
 from pipeline.graph import Product, Unit, unit_fingerprint
+from pipeline.meter import Meter
 from pipeline.receipts import UnitWriter
 from pipeline.stages.clip_inputs import ClipInputs, read_upstream
 from pipeline.stages.clip_stream import Clip, ClipStream
@@ -50,6 +51,7 @@ class FeatureStage:
 
     def __init__(self, product: Product, store: Store) -> None:
         self._product, self._store = product, store
+        self.meter = Meter()
         self._settings = settings = Features.model_validate(product.settings)
         card = receipts.read_card(store, product.path)
         if card.fingerprint != product.fingerprint:
@@ -77,16 +79,21 @@ class FeatureStage:
 
     def __call__(self, unit: Unit) -> Receipt:
         """Make one unit. Raises ReelmillError where the clips of this unit are missing or stale."""
-        store, source, product = self._store, self._settings.source, self._product
-        receipts.require(store, source, unit, unit_fingerprint(product.upstream[source], unit))
-        if receipts.read_card(store, source).fingerprint != self._upstream.fingerprint:
-            raise ReelmillError(f"{source}: its card is of other settings; run the whole config again")
-        ledger = receipts.read_ledger(store, source, unit.index)
+        store, source, product, meter = self._store, self._settings.source, self._product, self.meter
+        with meter.reading():
+            clips = receipts.require(store, source, unit, unit_fingerprint(product.upstream[source], unit))
+            if receipts.read_card(store, source).fingerprint != self._upstream.fingerprint:
+                raise ReelmillError(f"{source}: its card is of other settings; run the whole config again")
+            ledger = receipts.read_ledger(store, source, unit.index)
+        meter.read(sum(entry.bytes for entry in clips.files if entry.path.endswith(".tar")))
         expected = {row.video_id: row.num_items for row in ledger if row.status in ("ok", "partial")}
         with receipts.begin(store, product, unit) as writer:
             rows = self._write(writer, unit, expected)
-            self._leave_no_other_files(unit)
-            return writer.commit([_account(row, rows, source) for row in ledger], items=rows.num_rows.total())
+            accounts = [_account(row, rows, source) for row in ledger]
+            meter.ledger(accounts)
+            with meter.writing():
+                self._leave_no_other_files(unit)
+                return writer.commit(accounts, items=rows.num_rows.total())
 
     def close(self) -> None:
         """Let go of the model."""
@@ -97,10 +104,10 @@ class FeatureStage:
         with ExitStack() as stack:
             file: MapFile | VectorFile
             if self._settings.dense:
-                tar = writer.file(f"maps-{unit.index:06d}.tar")
+                tar = self.meter.output(writer.file(f"maps-{unit.index:06d}.tar"))
                 file = stack.enter_context(MapFile(tar, layer=self._layer, several=self._several))
             else:
-                part = writer.file(f"part-{unit.index:06d}.parquet")
+                part = self.meter.output(writer.file(f"part-{unit.index:06d}.parquet"))
                 file = stack.enter_context(VectorFile(part, self._schema))
             spool = stack.enter_context(Spool(self._store, self._product.path))
             rows = FeatureRows(file, spool, expected=expected)
@@ -108,7 +115,8 @@ class FeatureStage:
             rows.finish()
             file.finish()
             if isinstance(file, MapFile):
-                writer.table(f"_index/{unit.index:06d}.parquet", file.index())
+                with self.meter.writing():
+                    writer.table(f"_index/{unit.index:06d}.parquet", file.index())
         return rows
 
     def _fill(self, rows: FeatureRows, unit: Unit) -> None:
@@ -123,6 +131,8 @@ class FeatureStage:
                     sent.append((clip, frames))
                     continue
                 sent.append((clip, ""))
+                shown = clip.num_real / self._upstream.frames
+                self.meter.covers(clip.video_id, clip.start_s, clip.end_s, shown=shown)
                 for row, pixels in self._inputs.rows(clip, frames):
                     sent.append(row)
                     yield pixels
@@ -140,12 +150,16 @@ class FeatureStage:
                 self._store.open(path) as shard,
                 ClipStream(shard, decode=self._inputs.decode, num_bytes=self._inputs.num_bytes) as clips,
             ):
+                waited_s, device_s = self._engine.waited_s, self._engine.device_s
                 for values in self._engine.run(inputs(clips)):
                     row = next_row()
                     assert row is not None, "more results than inputs"
                     self._add(rows, row, values)
                 left = next_row()  # clips without a row
                 assert left is None, "fewer results than inputs"
+                self.meter.waited(self._engine.waited_s - waited_s)
+                if self._engine.device_s is not None:
+                    self.meter.device(self._engine.device_s - (device_s or 0.0))
         except (FileNotFoundError, tarfile.TarError) as error:
             raise receipts.unreadable(path, self._upstream.path, unit.index, error) from None
 

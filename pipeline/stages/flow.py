@@ -26,6 +26,7 @@ from pipeline import receipts
 from pipeline.flow import TVL1Params, tvl1_sequence
 from pipeline.flow.tvl1 import Backend, resolve
 from pipeline.graph import Product, Unit, unit_fingerprint
+from pipeline.meter import Meter
 from pipeline.shards import ShardWriter
 from pipeline.stages.flow_card import describe
 from pipeline.stages.flow_samples import FlowSample, FlowSampler
@@ -50,6 +51,7 @@ class FlowStage:
 
     def __init__(self, product: Product, store: Store, decoder: Decoder) -> None:
         self._product, self._store, self.decoder = product, store, decoder
+        self.meter = Meter(child=lambda: decoder.pid)
         self._flow = Flow.model_validate(product.settings)
         self._source = f"clips/{self._flow.clips}"
         self._backend = _backend_of(product, self._flow, store)
@@ -57,25 +59,34 @@ class FlowStage:
     def __call__(self, unit: Unit) -> Receipt:
         """Make one unit. Raises ReelmillError where the clips of this unit are missing or stale, StorageError where
         the output can't be written; what is wrong with a video becomes its ledger row."""
-        clips = _ClipsOfUnit(self._store, self._source, unit, self._product.upstream[self._source])
-        videos = _Videos(self._flow, clips, self.decoder, self._backend)
+        with self.meter.reading():
+            clips = _ClipsOfUnit(self._store, self._source, unit, self._product.upstream[self._source])
+            rows = unit_rows(self._store, unit)
+        videos = _Videos(self._flow, clips, self.decoder, self._backend, self.meter)
         ledger: list[LedgerRow] = []
         index: list[dict[str, Any]] = []
         with receipts.begin(self._store, self._product, unit) as writer:
-            with ShardWriter(writer.file(f"flow-{unit.index:06d}.tar")) as shard:
-                for row in unit_rows(self._store, unit):
+            with ShardWriter(self.meter.output(writer.file(f"flow-{unit.index:06d}.tar"))) as shard:
+                for row in rows:
                     with Spool(self._store, self._product.path) as spool:
                         ledger.append(videos.make(row, spool))
                         for header, blobs in spool.messages():
                             sample = FlowSample.from_message(header, blobs)
                             index.append(sample.index_row)
+                            self._cover(sample.index_row)
                             shard.add(sample.index_row["clip_id"], {**sample.members, **self._facts(sample.index_row)})
-            table = pa.Table.from_pylist(index, schema=FLOW_INDEX_SCHEMA)
-            writer.table(f"_index/{unit.index:06d}.parquet", table)
-            return writer.commit(ledger, items=len(index))
+            self.meter.ledger(ledger)
+            with self.meter.writing():
+                table = pa.Table.from_pylist(index, schema=FLOW_INDEX_SCHEMA)
+                writer.table(f"_index/{unit.index:06d}.parquet", table)
+                return writer.commit(ledger, items=len(index))
 
     def close(self) -> None:
         self.decoder.close()
+
+    def _cover(self, row: dict[str, Any]) -> None:
+        shown = (row["num_real_fields"] + 1) / len(row["to_pts_s"])
+        self.meter.covers(row["video_id"], row["start_s"], row["end_s"], shown=shown)
 
     def _facts(self, index_row: dict[str, Any]) -> dict[str, bytes]:
         """KEY.cls, where there is exactly one label, and KEY.json: the index row, and which fields there are."""
@@ -110,8 +121,9 @@ class _ClipsOfUnit:
 class _Videos:
     """Fills spools with the flow of a unit's videos."""
 
-    def __init__(self, flow: Flow, clips: _ClipsOfUnit, decoder: Decoder, backend: Backend) -> None:
+    def __init__(self, flow: Flow, clips: _ClipsOfUnit, decoder: Decoder, backend: Backend, meter: Meter) -> None:
         self._clips, self._frames, self._decoder = clips, flow.sampling(clips.spec), decoder
+        self._meter = meter
         self._sampler = FlowSampler(flow, clips.spec, solve=_solver(flow, backend))
 
     def make(self, row: VideoRow, spool: Spool) -> LedgerRow:
@@ -131,6 +143,7 @@ class _Videos:
         except VideoError as error:
             spool.clear()
             return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
+        self._meter.frames(decoded=outcome.num_frames_decoded, used=outcome.num_frames_used)
         if of_clips.status == "partial" and not outcome.reason:  # what the clips have lost is missing here, too
             message = f"{self._clips.source}: {of_clips.message}"
             outcome = replace(outcome, partial=True, reason="upstream", message=message)

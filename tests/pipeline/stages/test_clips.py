@@ -20,6 +20,7 @@ import pytest
 
 from pipeline import receipts
 from pipeline.graph import Product
+from pipeline.meter import Meter
 from pipeline.shards import read_shard
 from pipeline.stages import CODE_VERSIONS
 from pipeline.stages import spool as spool_module
@@ -104,7 +105,10 @@ class Dataset:
 
     def make(self, *, limits: Limits | None = None, module: str = "pipeline.video.decoder_process") -> list[Receipt]:
         with Decoder(limits or Limits(), module=module) as decoder:
-            return [make_unit(unit, product=self.product, store=self.store, decoder=decoder) for unit in self.units]
+            return [
+                make_unit(unit, product=self.product, store=self.store, decoder=decoder, meter=Meter())
+                for unit in self.units
+            ]
 
     def samples(self, unit: int = 0) -> dict[str, dict[str, bytes]]:
         with self.store.open(f"clips/test/clips-{unit:06d}.tar") as file:
