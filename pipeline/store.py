@@ -1,19 +1,18 @@
 """Where a dataset lives: any local path or pyarrow filesystem URI, with atomic writes.
 
 A file becomes visible whole or not at all: on local disk it is written under a temporary name, synced and
-renamed; on an object store it is staged in a nameless local file and sent whole (see `Store._upload`).
+renamed; on an object store it is staged in a nameless local file and sent whole (see `pipeline.storage.upload`). A
+remote storage that is away for a moment is waited for (see `pipeline.storage.patience`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -21,22 +20,32 @@ from typing import BinaryIO, cast
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from schemas.errors import StorageError, UsageError
+from pipeline.storage.places import resolve, shown
+from pipeline.storage.ranges import RemoteFile
+from pipeline.storage.remote import Patient
+from pipeline.storage.upload import upload
+from schemas.errors import StorageError
 from schemas.receipt import FileEntry
 
 TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
-UPLOAD_CHUNK_BYTES = 8 << 20
 
 
-def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem and the path inside it for a local path or a URI."""
-    if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
-    try:
-        filesystem, path = pafs.FileSystem.from_uri(uri)
-    except (pa.ArrowInvalid, OSError, ValueError) as error:
-        raise UsageError(f"{uri}: not a location that pyarrow can open ({error})") from None
-    return filesystem, path
+def open_for_reading(uri: str, *, on_wait: Callable[[float], None] = lambda seconds: None) -> BinaryIO | RemoteFile:
+    """A seekable file for reading ranges of a local file or an object; wrap it where reads are small.
+
+    on_wait: called with the seconds that storage made an operation wait, each time it did. Raises OSError as `open`
+    does for a local file; for an object FileNotFoundError, and StorageError where storage stays away or refuses.
+    """
+    filesystem, path = resolve(uri)
+    if isinstance(filesystem, pafs.LocalFileSystem):
+        return cast(BinaryIO, Path(path).open("rb"))
+    remote = patient(filesystem)
+    return RemoteFile(remote.filesystem, path, remote.where(path), on_wait=on_wait)
+
+
+def patient(filesystem: pafs.FileSystem) -> Patient:
+    """What stands behind a remote filesystem of `resolve`."""
+    return cast(Patient, cast(pafs.PyFileSystem, filesystem).handler)
 
 
 class Store:
@@ -74,10 +83,19 @@ class Store:
 
     def mtime_ns(self, relative: str) -> int:
         """When a file was last written, in nanoseconds. Raises FileNotFoundError."""
+        return self._info(relative).mtime_ns or 0
+
+    def identity(self, relative: str) -> tuple[int, int]:
+        """(size, mtime_ns) of a file: other for other content, but for one written twice in a tick of the storage's
+        clock, which may be a second, with the same size. Raises FileNotFoundError."""
+        info = self._info(relative)
+        return int(info.size), int(info.mtime_ns or 0)
+
+    def _info(self, relative: str) -> pafs.FileInfo:
         info = self._fs.get_file_info(self.path(relative))
         if not info.is_file:
-            raise FileNotFoundError(f"{self.uri}/{relative}")
-        return int(info.mtime_ns or 0)
+            raise FileNotFoundError(f"{shown(self.uri)}/{relative}")
+        return info
 
     def files(self, folder: str) -> list[str]:
         """The sorted names of the files directly in a folder; empty where there is no such folder."""
@@ -115,22 +133,8 @@ class Store:
             return staged.publish()
 
     def _upload(self, staged: BinaryIO, relative: str) -> None:
-        """Send a local file, from its position on, to an object store.
-
-        The object appears whole, or what stood under its name before stays: when the process is killed, when an
-        interrupt or any other exception arrives at any moment, when the staged file can't be read, and when the
-        server refuses a part. It rests on the store showing an object only when its upload is completed.
-        """
-        # pyarrow's output streams have no abort: closing or dropping one completes the upload with the bytes it has
-        # got (and pyarrow.fs.copy_files drops its own, errors and all). So the stream lives in a list that
-        # is never freed unless all went well; `extend` opens it and puts it there with no Python step in between.
-        kept: list[pa.NativeFile] = []
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        kept.extend(map(partial(self._fs.open_output_stream, compression=None), (self.path(relative),)))
-        while chunk := staged.read(UPLOAD_CHUNK_BYTES):
-            kept[0].write(chunk)
-        kept[0].close()
-        ctypes.pythonapi.Py_DecRef(ctypes.py_object(kept))
+        remote, path = patient(self._fs), self.path(relative)
+        upload(remote.filesystem, staged, path, remote.where(path))
 
 
 @contextmanager
@@ -222,7 +226,6 @@ class StagedFile:
                 self._raw.close()
                 os.replace(self._temporary, self._store.path(self._relative))
             else:
-                self._raw.seek(0)
                 self._store._upload(self._raw, self._relative)
                 self._raw.close()
         name = "/".join(PurePosixPath(self._relative).parts[2:]) or self._relative
@@ -238,3 +241,6 @@ class StagedFile:
             self._raw.close()
         if self._temporary:
             self._temporary.unlink(missing_ok=True)
+
+
+__all__ = ["TEMP_FOLDER", "StagedFile", "Store", "open_for_reading", "patient", "resolve", "shown"]

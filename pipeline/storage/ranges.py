@@ -1,0 +1,123 @@
+"""Reading an object by ranges, through the server's absences."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from pipeline.storage.patience import Truncated, persist
+from schemas.errors import StorageError
+
+PART_BYTES = 32 << 20  # what one request asks for at most, and so what one failure costs
+
+
+class RemoteFile(io.RawIOBase):
+    """A seekable file over an object. A read that fails for a moment is made again, on the same object or not at all.
+
+    Each `read` is one ranged request: wrap it in a BufferedReader where reads are small. Raises FileNotFoundError
+    where there is no object, and StorageError where storage refuses, stays away, or has another object by then; that
+    error is kept in `trouble`, for callers behind native code that swallows it.
+    """
+
+    def __init__(
+        self,
+        filesystem: pafs.FileSystem,
+        path: str,
+        where: str,
+        *,
+        on_wait: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        super().__init__()
+        self.trouble: StorageError | None = None
+        self._filesystem = filesystem
+        self._path = path
+        self._where = where
+        self._on_wait = on_wait
+        self._position = 0
+        self._file: Any = None
+        self._file = persist(self._open, where, doing="read", on_wait=on_wait)
+        self._size = int(self._file.size())
+        self._identity = self._identify(self._file)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def size(self) -> int:
+        """The object's bytes."""
+        return self._size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"a negative position: {start + offset}")
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        parts = []
+        while wanted:
+            part = self._read_part(self._position, min(wanted, PART_BYTES))
+            self._position += len(part)
+            wanted -= len(part)
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed and self._file is not None:
+            self._file.close()
+        super().close()
+
+    def _read_part(self, offset: int, size: int) -> bytes:
+        is_lost = False
+
+        def act() -> bytes:
+            nonlocal is_lost
+            if is_lost:
+                self._reopen()
+            is_lost = True
+            data = bytes(self._file.read_at(size, offset))
+            if len(data) != size:
+                raise Truncated(f"{len(data)} bytes came where {size} are")
+            return data
+
+        try:
+            return persist(act, self._where, doing="read", on_wait=self._on_wait)
+        except StorageError as error:
+            self.trouble = error
+            raise
+        except OSError as error:  # it was there when it was opened
+            self.trouble = StorageError(f"{self._where}: it went away while it was read; run the same command again")
+            raise self.trouble from error
+
+    def _open(self) -> Any:
+        return self._filesystem.open_input_file(self._path)
+
+    def _reopen(self) -> None:
+        file = self._open()
+        if self._identify(file) != self._identity:
+            raise StorageError(f"{self._where}: it was changed while it was read; run the same command again")
+        self._file = file
+
+    def _identify(self, file: Any) -> tuple[object, ...]:
+        metadata = file.metadata() or {}
+        return (int(file.size()), *(metadata.get(key) for key in (b"ETag", "ETag", b"Last-Modified", "Last-Modified")))
