@@ -10,14 +10,13 @@ sample) that is not null the frames are gray, as they are. Replies, by "kind":
     progress   {"count"}: at most some ten a second, and only when the count of work done has grown
     clip       the fields of wire.EncodedClip, the members' bytes as blobs
     done       the fields of wire.Outcome; the video is finished
-    error      {"reason", "message"}; the video is finished
+    error      {"reason", "message"} and, where it is known, {"num_bytes_read"}; the video is finished
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import io
 import os
 import resource
 import select
@@ -25,21 +24,21 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 import cv2
 
 from pipeline.video import wire
-from pipeline.video.decode import sample_video
+from pipeline.video.decode import Decoded, sample_video
 from pipeline.video.encode import encode_clip, encode_frame, gray_members
 from pipeline.video.errors import VideoError
 from pipeline.video.sample import Grid
+from pipeline.video.source import Source, open_source
 from pipeline.video.transform import Transform
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.video_row import Segment, VideoRow
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     from schemas.config import Clips
 
 PROGRESS_EVERY_S = 0.1
-RANGE_BYTES = 1 << 20  # one read from an object store; libav alone would ask for 32 KiB at a time
 PR_SET_PDEATHSIG = 1
 MEMORY_DOUBT = (
     "it looks damaged, but decoding came close to the memory limit, which libav may take for damage: "
@@ -97,7 +95,7 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
         if memory.was_short():
             send("error", reason="out_of_memory", message=MEMORY_DOUBT)
         else:
-            send("error", reason=error.reason, message=error.message)
+            send("error", reason=error.reason, message=error.message, num_bytes_read=error.num_bytes_read)
     except BrokenPipeError:
         raise  # the parent is gone
     except Exception as error:
@@ -109,42 +107,50 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
 
 
 def _sample(row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Outcome:
-    transform = Transform(spec, gray=grid is not None)
     with open_source(row.uri) as source:
-        clips = sample_video(
-            source,
-            row,
-            spec,
-            convert=transform if grid else lambda frame: encode_frame(transform(frame), spec),
-            progress=_throttled(send),
-            grid=grid,
+        try:
+            decoded = _send_clips(source, row, spec, grid, send)
+        except VideoError as error:
+            error.num_bytes_read = source.num_bytes_read
+            raise
+        return Outcome(
+            num_frames_decoded=decoded.num_frames_decoded,
+            num_frames_used=decoded.num_frames_used,
+            partial=decoded.partial,
+            reason=decoded.reason,
+            message=decoded.message,
+            num_bytes_read=source.num_bytes_read,
         )
-        while True:
-            try:
-                clip = next(clips)
-            except StopIteration as stop:
-                decoded = stop.value
-                break
-            height_px, width_px = transform.size_px
-            header, blobs = EncodedClip(
-                clip_id=clip.clip_id,
-                start_s=clip.start_s,
-                end_s=clip.end_s,
-                label_ids=tuple(clip.label_ids),
-                frame_pts_s=tuple(clip.frame_pts_s),
-                num_real_frames=clip.num_real_frames,
-                height_px=height_px,
-                width_px=width_px,
-                members=gray_members(clip.frames) if grid else encode_clip(clip.frames, spec),
-            ).message()
-            send("clip", blobs=blobs, **header)
-    return Outcome(
-        num_frames_decoded=decoded.num_frames_decoded,
-        num_frames_used=decoded.num_frames_used,
-        partial=decoded.partial,
-        reason=decoded.reason,
-        message=decoded.message,
+
+
+def _send_clips(source: Source, row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Decoded:
+    transform = Transform(spec, gray=grid is not None)
+    clips = sample_video(
+        source.file,
+        row,
+        spec,
+        convert=transform if grid else lambda frame: encode_frame(transform(frame), spec),
+        progress=_throttled(send),
+        grid=grid,
     )
+    while True:
+        try:
+            clip = next(clips)
+        except StopIteration as stop:
+            return cast(Decoded, stop.value)
+        height_px, width_px = transform.size_px
+        header, blobs = EncodedClip(
+            clip_id=clip.clip_id,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            label_ids=tuple(clip.label_ids),
+            frame_pts_s=tuple(clip.frame_pts_s),
+            num_real_frames=clip.num_real_frames,
+            height_px=height_px,
+            width_px=width_px,
+            members=gray_members(clip.frames) if grid else encode_clip(clip.frames, spec),
+        ).message()
+        send("clip", blobs=blobs, **header)
 
 
 def _throttled(send: Send) -> Callable[[int], None]:
@@ -171,69 +177,6 @@ def _spec(fields: dict[str, Any]) -> Clips:
     # The parent has validated it. Building pydantic's models again would be a third of this process's start.
     sizes = {name: tuple(fields[name]) for name in ("resize", "crop") if fields[name]}
     return cast("Clips", SimpleNamespace(**{**fields, **sizes}))
-
-
-# ---------------------------------------------------------------- the input
-
-
-@contextmanager
-def open_source(uri: str) -> Iterator[str | BinaryIO]:
-    """What PyAV opens: a local path, or a seekable file that reads ranges of an object.
-
-    Raises VideoError "missing" or "unreadable".
-    """
-    if "://" not in uri:
-        with _input_errors(), Path(uri).open("rb"):
-            pass  # libav's own words for these are poorer
-        yield uri
-        return
-    from pipeline.store import resolve  # pyarrow.fs takes a quarter of a second: only for those who need it
-
-    with _input_errors():
-        filesystem, path = resolve(uri)
-        file = filesystem.open_input_file(path)
-    with file:
-        yield cast(BinaryIO, io.BufferedReader(_Ranges(file), RANGE_BYTES))
-
-
-@contextmanager
-def _input_errors() -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise VideoError("missing", "there is no such file") from None
-    except IsADirectoryError:
-        raise VideoError("unreadable", "this is a folder, not a file") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise VideoError("unreadable", f"the file can't be opened ({what})") from None
-
-
-class _Ranges(io.RawIOBase):
-    """A pyarrow file as io wants it, so that BufferedReader can gather small reads."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._file.seek(offset, whence)
-        return int(self._file.tell())
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 # ---------------------------------------------------------------- this process

@@ -22,6 +22,7 @@ class VideoError(Exception):
         super().__init__(reason, message)  # both, so that the error survives pickling
         self.reason = reason
         self.message = message
+        self.num_bytes_read = 0  # taken from the file before it was given up, where that is known
 
     def __str__(self) -> str:
         return self.message

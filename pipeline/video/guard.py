@@ -133,11 +133,17 @@ def _talk(
             elif kind == "done":
                 return Outcome(**header)
             elif kind == "error":
-                raise VideoError(header["reason"], _timeless(header["message"]) or _message(header["reason"], limits))
+                raise _error(header, limits)
     except _DiedError:
         raise VideoError("crashed", process.last_words()) from None
     except (ValueError, KeyError, TypeError, AttributeError):  # native code wrote over its memory, or on our pipe
         raise VideoError("crashed", "the decoder's answer makes no sense") from None
+
+
+def _error(header: dict[str, Any], limits: Limits) -> VideoError:
+    error = VideoError(header["reason"], _timeless(header["message"]) or _message(header["reason"], limits))
+    error.num_bytes_read = int(header.get("num_bytes_read", 0))
+    return error
 
 
 def _message(reason: str, limits: Limits) -> str:

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.annotations.keyframes import with_shapes
 from pipeline.training.detection.maps import Maps
 from pipeline.training.detection.truth import AnnotatedBoxes
-from pipeline.video.decoder_process import open_source
 from pipeline.video.errors import VideoError
 from pipeline.video.probe import probe
+from pipeline.video.source import open_source
 from schemas.annotation import TubeSet, VideoShape
 from schemas.errors import UsageError
 
@@ -40,7 +40,7 @@ def with_headers(tubes: TubeSet, annotated: AnnotatedBoxes, maps: Maps, *, where
 def _read(name: str, uri: str, *, num_frames: int, where: str) -> VideoShape:
     try:
         with open_source(uri) as source:
-            info = probe(source)
+            info = probe(source.file)
     except VideoError as error:
         raise UsageError(
             f"{where}: {name}: its tubes come without fps, width or height, and {uri} can't be asked "

@@ -1,0 +1,134 @@
+"""The bytes of a video, wherever it lies, and a count of those taken from there.
+
+A local file is read as libav asks: the system's own cache is behind it. An object is read by ranges of RANGE_BYTES, of
+which the last CACHE_BYTES stay in memory: a request costs as much time as a megabyte does, so small steps back and
+forth (sound and pictures far apart, an index at the end) should cost none, and the second pass over a video that fits
+should not read it again. What is read never depends on which of the two it is, only how.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
+
+from pipeline.video.errors import VideoError
+
+RANGE_BYTES = 1 << 20
+CACHE_BYTES = 64 << 20
+
+
+class Source:
+    """An open video: a seekable file, and how many bytes have been taken from where it lies."""
+
+    def __init__(self, file: _Local | _Ranges) -> None:
+        self._file = file
+
+    @property
+    def file(self) -> BinaryIO:
+        return cast(BinaryIO, self._file)
+
+    @property
+    def num_bytes_read(self) -> int:
+        return self._file.num_bytes_read
+
+
+@contextmanager
+def open_source(uri: str) -> Iterator[Source]:
+    """Open a local path, or the URI of an object. Raises VideoError "missing" or "unreadable"."""
+    if "://" not in uri:
+        with _input_errors():
+            local = _Local(uri)
+        with local:
+            yield Source(local)
+        return
+    from pipeline.store import resolve  # pyarrow.fs takes a quarter of a second: only for those who need it
+
+    with _input_errors():
+        filesystem, path = resolve(uri)
+        file = filesystem.open_input_file(path)
+    with file:
+        yield Source(_Ranges(file, path))
+
+
+@contextmanager
+def _input_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise VideoError("missing", "there is no such file") from None
+    except IsADirectoryError:
+        raise VideoError("unreadable", "this is a folder, not a file") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise VideoError("unreadable", f"the file can't be opened ({what})") from None
+
+
+class _Local(io.FileIO):
+    """A local file that counts."""
+
+    num_bytes_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(-1 if size is None else size) or b""
+        self.num_bytes_read += len(data)
+        return data
+
+
+class _Ranges(io.RawIOBase):
+    """A pyarrow file of `path`, read by whole ranges, the last ones kept."""
+
+    def __init__(self, file: Any, path: str) -> None:
+        self.name = path  # libav looks at its ending, as it does at a local file's
+        self.num_bytes_read = 0
+        self._file = file
+        self._num_bytes = int(file.size())
+        self._at = 0
+        self._kept: OrderedDict[int, bytes] = OrderedDict()  # by number; the one used last is last
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._num_bytes}[whence]
+        if start + offset < 0:
+            raise OSError(f"there is nothing before the start of the file: {start + offset}")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fills the buffer, but for the end of the file."""
+        view = memoryview(buffer)
+        done = 0
+        while done < len(view) and self._at < self._num_bytes:
+            number, offset = divmod(self._at, RANGE_BYTES)
+            piece = self._range(number)[offset : offset + len(view) - done]
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+            self._at += len(piece)
+        return done
+
+    def _range(self, number: int) -> bytes:
+        if number not in self._kept:
+            wanted = min(RANGE_BYTES, self._num_bytes - number * RANGE_BYTES)
+            self._file.seek(number * RANGE_BYTES)
+            data = self._file.read(wanted)
+            if len(data) < wanted:
+                raise OSError(f"{wanted} bytes were asked for, and {len(data)} came")
+            self.num_bytes_read += len(data)
+            while len(self._kept) >= CACHE_BYTES // RANGE_BYTES:
+                self._kept.popitem(last=False)
+            self._kept[number] = data
+        self._kept.move_to_end(number)
+        return self._kept[number]
