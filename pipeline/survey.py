@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import fsum, sqrt
@@ -17,7 +17,7 @@ from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
 from schemas.ledger import LedgerRow
 from schemas.receipt import Receipt
-from schemas.work import UnitWork
+from schemas.work import PoolRecord, UnitWork
 
 
 @dataclass
@@ -78,7 +78,14 @@ class GaveUp:
     unit: int
 
 
-News = Progress | Began | GaveUp
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runner knows what it runs on, and what each product gets of it."""
+
+    pools: Mapping[str, PoolRecord]  # by product path
+
+
+News = Progress | Began | GaveUp | Started
 
 
 def survey_product(store: Store, product: Product, units: Sequence[Unit]) -> ProductState:

@@ -1,9 +1,12 @@
-"""What making one unit of one product cost. Never part of a product: a receipt holds no clock."""
+"""What work cost: a unit, a product in a run, a run. Never part of a product: a receipt holds no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,101 @@ class UnitWork:
     frames_decoded: int = 0
     frames_used: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)  # of rows that failed or are partial -> how many
+
+
+class PoolRecord(BaseModel):
+    """The workers that a product had."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    workers: int | None = None  # None: as many as fit
+    cpus: float = 1.0  # of each
+    gpus: float = 0.0  # of each
+    holds: bool = False  # workers are actors, which hold what they have while they wait; others are tasks
+
+
+class ProductWork(BaseModel):
+    """What one product cost in one run, summed over its units.
+
+    held_s = busy_s + opening_s + idle_s + reading_s + writing_s, all in seconds of workers.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    fingerprint: str = ""
+    pool: PoolRecord = PoolRecord()
+    units: int = 0
+    videos: int = 0
+    items: int = 0
+    source_s: float = 0.0
+    wall_s: float = 0.0  # from the run's start to the last news of this product
+    held_s: float = 0.0
+    busy_s: float = 0.0
+    opening_s: float = 0.0
+    idle_s: float = 0.0  # a worker could have worked and no unit was ready
+    reading_s: float = 0.0  # inside a unit
+    writing_s: float = 0.0
+    cpu_s: float = 0.0
+    device_s: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames_decoded: int = 0
+    frames_used: int = 0
+    failed_rows: int = 0
+    reasons: dict[str, int] = {}
+    given_up: int = 0  # units that raised
+    retries: int = 0  # units begun again because their worker was lost
+
+    def share(self, seconds: float) -> float:
+        """Of what its workers held; 0 where they held nothing."""
+        return min(1.0, seconds / self.held_s) if self.held_s > 0 else 0.0
+
+    @property
+    def input_s(self) -> float:
+        return self.idle_s + self.reading_s
+
+    @property
+    def amplification(self) -> float | None:
+        """Frames decoded for each that was used; None where none was decoded."""
+        return self.frames_decoded / self.frames_used if self.frames_used and self.frames_decoded else None
+
+
+class NodeRecord(BaseModel):
+    """One machine of the cluster."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: str  # as UnitWork.node has it
+    address: str
+    cpus: float
+    gpus: float
+    labels: dict[str, str] = {}
+
+
+State = Literal["running", "done", "failed", "interrupted"]
+
+
+class RunRecord(BaseModel):
+    """`_runs/run-000001.json`: one run as its driver saw it, by the driver's monotonic clock."""
+
+    model_config = ConfigDict(extra="ignore")
+    run: int
+    state: State
+    began: str  # UTC, for people; nothing is computed from it
+    wall_s: float  # of the units' part: without indexing, cards and heads
+    cores_s: float = 0.0  # cores of the cluster × seconds
+    gpus_s: float = 0.0
+    units_pending: int = 0  # when it began
+    products: dict[str, ProductWork] = {}
+    nodes: tuple[NodeRecord, ...] = ()
+    versions: dict[str, str] = {}
+    config_sha256: str = ""
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Of the cluster's cores; None where their number is not known."""
+        total_s = sum(product.cpu_s for product in self.products.values())
+        return min(1.0, total_s / self.cores_s) if self.cores_s > 0 else None
+
+    @property
+    def gpu_share(self) -> float | None:
+        """Of the cluster's GPUs, by their own clocks; None where no GPU's time was measured."""
+        measured = [product.device_s for product in self.products.values() if product.device_s is not None]
+        return min(1.0, sum(measured) / self.gpus_s) if measured and self.gpus_s > 0 else None

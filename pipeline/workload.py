@@ -1,0 +1,168 @@
+"""What a run's workers do with their time, put together from what they say.
+
+    workload = Workload(now_s=…)
+    workload.hear(news, now_s=…)                 # each Began, Progress, GaveUp
+    workload.capacity(cores, gpus, now_s=…)      # whenever it may have changed
+    workload.products(now_s=…)                   # {product path: ProductWork}
+
+All moments are the driver's monotonic clock; durations inside a unit are its worker's. No two clocks are compared: a
+unit's time is laid so that it ends when the driver heard of its end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.survey import Began, GaveUp, News, Progress, Started
+from schemas.work import PoolRecord, ProductWork, UnitWork
+
+
+@dataclass
+class _Units:
+    """What was heard of one product's units."""
+
+    spans: list[tuple[float, float]] = field(default_factory=list)  # when a worker was at one, by the driver's clock
+    begun: dict[int, float] = field(default_factory=dict)  # unit -> when it was taken up, of those not ended
+    sums: ProductWork = field(default_factory=ProductWork)
+    last_s: float = 0.0  # of the last news
+
+
+class Workload:
+    """Everything a run's workers said. Not for two threads at once."""
+
+    def __init__(self, *, now_s: float, fingerprints: Mapping[str, str]) -> None:
+        self._began_s = now_s
+        self._units: dict[str, _Units] = defaultdict(_Units)
+        self._pools: Mapping[str, PoolRecord] = {}
+        self._fingerprints = dict(fingerprints)
+        self._capacity: list[tuple[float, float, float]] = []  # (since when, cores, GPUs)
+
+    def hear(self, news: News, *, now_s: float) -> None:
+        if isinstance(news, Started):
+            self._pools = news.pools
+            return
+        units = self._units[news.product]
+        units.last_s = now_s
+        began_s = units.begun.pop(news.unit, None)
+        if isinstance(news, Began):
+            units.sums.retries += began_s is not None  # whoever began it never ended it
+            units.begun[news.unit] = now_s
+        elif isinstance(news, GaveUp):
+            units.sums.given_up += 1
+            if began_s is not None:
+                units.spans.append((began_s, now_s))
+                units.sums.busy_s += now_s - began_s
+        elif isinstance(news, Progress) and news.work is not None:
+            spent_s = news.work.wall_s + news.work.opening_s
+            units.spans.append((max(self._began_s, now_s - spent_s), now_s))
+            _add(units.sums, news.work, num_failed=news.num_failed)
+
+    def capacity(self, cores: float, gpus: float, *, now_s: float) -> None:
+        """What the cluster has from now on."""
+        if not self._capacity or self._capacity[-1][1:] != (cores, gpus):
+            self._capacity.append((now_s, cores, gpus))
+
+    def wall_s(self, *, now_s: float) -> float:
+        return now_s - self._began_s
+
+    def held_by_cluster(self, *, now_s: float) -> tuple[float, float]:
+        """(core seconds, GPU seconds) that the cluster had since the run began."""
+        moments = [max(self._began_s, since_s) for since_s, _, _ in self._capacity] + [now_s]
+        spans = np.diff(moments)
+        return tuple(  # type: ignore[return-value]
+            float(sum(span * step[kind] for span, step in zip(spans, self._capacity, strict=True))) for kind in (1, 2)
+        )
+
+    def products(self, *, now_s: float) -> dict[str, ProductWork]:
+        """What each product cost until now; units under way count with the time since they were taken up."""
+        found = {}
+        idle = self._idle(now_s)
+        for path, units in self._units.items():
+            if not units.spans and not units.begun:
+                continue  # all found finished
+            work = units.sums.model_copy(deep=True)
+            under_way_s = sum(now_s - began_s for began_s in units.begun.values())
+            work.fingerprint = self._fingerprints.get(path, "")
+            work.pool = self._pools.get(path, PoolRecord())
+            work.wall_s = self._until(path, now_s) - self._began_s
+            work.busy_s += under_way_s
+            work.idle_s = idle[path]
+            work.held_s = work.busy_s + work.opening_s + work.reading_s + work.writing_s + work.idle_s
+            found[path] = work
+        return found
+
+    # ---------------------------------------------------------------- workers that had nothing to do
+
+    def _until(self, path: str, now_s: float) -> float:
+        """While units of it are under way, it has work left; then until the last news of it."""
+        return now_s if self._units[path].begun else self._units[path].last_s
+
+    def _idle(self, now_s: float) -> dict[str, float]:
+        """Seconds for which each product could have worked at one unit more than it did, summed over its workers.
+
+        Actors are there from the run's start. For tasks, what is free of the cores is there: what other products'
+        tasks have of them is not waited in.
+        """
+        spans = {
+            path: [*units.spans, *((since_s, now_s) for since_s in units.begun.values())]
+            for path, units in self._units.items()
+        }
+        moments = np.unique(
+            [self._began_s, now_s, *(moment for of in spans.values() for span in of for moment in span)]
+            + [since_s for since_s, _, _ in self._capacity if self._began_s < since_s < now_s]
+        )
+        lengths = np.diff(moments)
+        running = {path: _running(of, moments) for path, of in spans.items()}
+        free = self._cores(moments)
+        for path, count in running.items():
+            pool = self._pool(path)
+            free = free - pool.cpus * ((pool.workers or 0) if pool.holds else count)
+        found = {}
+        for path, count in running.items():
+            pool = self._pool(path)
+            room = np.full(len(lengths), np.inf) if pool.workers is None else np.maximum(0, pool.workers - count)
+            if not pool.holds and pool.cpus:
+                room = np.minimum(room, np.floor(np.maximum(0, free) / pool.cpus + 1e-6))
+            room[~np.isfinite(room)] = 0
+            room[moments[:-1] >= self._until(path, now_s)] = 0
+            found[path] = float(room @ lengths)
+        return found
+
+    def _pool(self, path: str) -> PoolRecord:
+        return self._pools.get(path, PoolRecord())
+
+    def _cores(self, moments: np.ndarray) -> np.ndarray:
+        """The cluster's cores between any two moments; of the time before it was asked, what was said first."""
+        if not self._capacity:
+            return np.zeros(len(moments) - 1)
+        since = np.array([since_s for since_s, _, _ in self._capacity])
+        cores = np.array([cores for _, cores, _ in self._capacity])
+        place = np.searchsorted(since, moments[:-1], side="right") - 1
+        return np.asarray(cores[np.maximum(0, place)])
+
+
+def _running(spans: list[tuple[float, float]], moments: np.ndarray) -> np.ndarray:
+    """How many of the spans each stretch between two moments lies in. `moments` hold all their ends, ascending."""
+    change = np.zeros(len(moments))
+    if spans:
+        ends = np.array(spans)
+        np.add.at(change, np.searchsorted(moments, ends[:, 0]), 1)
+        np.add.at(change, np.searchsorted(moments, ends[:, 1]), -1)
+    return np.cumsum(change)[:-1]
+
+
+def _add(sums: ProductWork, work: UnitWork, *, num_failed: int) -> None:
+    sums.units += 1
+    sums.failed_rows += num_failed
+    for name in ("videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used"):
+        setattr(sums, name, getattr(sums, name) + getattr(work, name))
+    for name in ("source_s", "busy_s", "opening_s", "reading_s", "writing_s", "cpu_s"):
+        setattr(sums, name, getattr(sums, name) + getattr(work, name))
+    if work.device_s is not None:
+        sums.device_s = (sums.device_s or 0.0) + work.device_s
+    for reason, count in work.reasons.items():
+        sums.reasons[reason] = sums.reasons.get(reason, 0) + count
