@@ -113,6 +113,7 @@ class Workload:
         }
         moments = np.unique(
             [self._began_s, now_s, *(moment for of in spans.values() for span in of for moment in span)]
+            + [self._until(path, now_s) for path in spans]
             + [since_s for since_s, _, _ in self._capacity if self._began_s < since_s < now_s]
         )
         lengths = np.diff(moments)
@@ -128,7 +129,7 @@ class Workload:
             if not pool.holds and pool.cpus:
                 room = np.minimum(room, np.floor(np.maximum(0, free) / pool.cpus + 1e-6))
             room[~np.isfinite(room)] = 0
-            room[moments[:-1] >= self._until(path, now_s)] = 0
+            room[moments[:-1] >= self._until(path, now_s)] = 0  # it has no work left
             found[path] = float(room @ lengths)
         return found
 

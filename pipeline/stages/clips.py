@@ -106,6 +106,8 @@ def _sample(row: VideoRow, spec: Clips, *, decoder: Decoder, spool: Spool, meter
         spool.clear()
         return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
     meter.frames(decoded=outcome.num_frames_decoded, used=outcome.num_frames_used)
+    meter.read(outcome.num_bytes_read)
+    meter.waited(outcome.reading_s)  # as the worker waits for the decoder meanwhile
     return _ledger_row(row, outcome, num_clips=spool.num_messages)
 
 

@@ -144,6 +144,7 @@ class _Videos:
             spool.clear()
             return LedgerRow(row.video_id, row.uri, "failed", error.reason, error.message)
         self._meter.frames(decoded=outcome.num_frames_decoded, used=outcome.num_frames_used)
+        self._meter.read(outcome.num_bytes_read)  # while the worker computes: it seldom waits for it
         if of_clips.status == "partial" and not outcome.reason:  # what the clips have lost is missing here, too
             message = f"{self._clips.source}: {of_clips.message}"
             outcome = replace(outcome, partial=True, reason="upstream", message=message)

@@ -120,6 +120,7 @@ def _sample(row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Outcom
             reason=decoded.reason,
             message=decoded.message,
             num_bytes_read=source.num_bytes_read,
+            reading_s=source.reading_s,
         )
 
 

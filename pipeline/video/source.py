@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ CACHE_BYTES = 64 << 20
 
 
 class Source:
-    """An open video: a seekable file, and how many bytes have been taken from where it lies."""
+    """An open video: a seekable file, how many bytes have been taken from where it lies, and how long that took."""
 
     def __init__(self, file: _Local | _Ranges) -> None:
         self._file = file
@@ -34,6 +35,10 @@ class Source:
     @property
     def num_bytes_read(self) -> int:
         return self._file.num_bytes_read
+
+    @property
+    def reading_s(self) -> float:
+        return self._file.reading_s
 
 
 @contextmanager
@@ -73,9 +78,12 @@ class _Local(io.FileIO):
     """A local file that counts."""
 
     num_bytes_read = 0
+    reading_s = 0.0
 
     def read(self, size: int | None = -1, /) -> bytes:
+        began_s = time.monotonic()
         data = super().read(-1 if size is None else size) or b""
+        self.reading_s += time.monotonic() - began_s
         self.num_bytes_read += len(data)
         return data
 
@@ -86,6 +94,7 @@ class _Ranges(io.RawIOBase):
     def __init__(self, file: Any, path: str) -> None:
         self.name = path  # libav looks at its ending, as it does at a local file's
         self.num_bytes_read = 0
+        self.reading_s = 0.0
         self._file = file
         self._num_bytes = int(file.size())
         self._at = 0
@@ -122,8 +131,10 @@ class _Ranges(io.RawIOBase):
     def _range(self, number: int) -> bytes:
         if number not in self._kept:
             wanted = min(RANGE_BYTES, self._num_bytes - number * RANGE_BYTES)
+            began_s = time.monotonic()
             self._file.seek(number * RANGE_BYTES)
             data = self._file.read(wanted)
+            self.reading_s += time.monotonic() - began_s
             if len(data) < wanted:
                 raise OSError(f"{wanted} bytes were asked for, and {len(data)} came")
             self.num_bytes_read += len(data)

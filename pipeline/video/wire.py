@@ -53,6 +53,7 @@ class Outcome:
     reason: str  # of a partial video, or of one that gave no clip
     message: str
     num_bytes_read: int = 0  # taken from where the video lies; it may differ from run to run, so no product holds it
+    reading_s: float = 0.0  # for which the decoder waited for those bytes
 
 
 def write(file: BinaryIO, header: dict[str, Any], blobs: Sequence[bytes] = ()) -> None:
