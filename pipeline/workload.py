@@ -11,6 +11,7 @@ unit's time is laid so that it ends when the driver heard of its end.
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,9 +33,10 @@ class _Units:
 
 
 class Workload:
-    """Everything a run's workers said. Not for two threads at once."""
+    """Everything a run's workers said."""
 
     def __init__(self, *, now_s: float, fingerprints: Mapping[str, str]) -> None:
+        self._lock = threading.Lock()  # one thread hears, another writes the record
         self._began_s = now_s
         self._units: dict[str, _Units] = defaultdict(_Units)
         self._pools: Mapping[str, PoolRecord] = {}
@@ -42,6 +44,10 @@ class Workload:
         self._capacity: list[tuple[float, float, float]] = []  # (since when, cores, GPUs)
 
     def hear(self, news: News, *, now_s: float) -> None:
+        with self._lock:
+            self._hear(news, now_s)
+
+    def _hear(self, news: News, now_s: float) -> None:
         if isinstance(news, Started):
             self._pools = news.pools
             return
@@ -79,6 +85,10 @@ class Workload:
 
     def products(self, *, now_s: float) -> dict[str, ProductWork]:
         """What each product cost until now; units under way count with the time since they were taken up."""
+        with self._lock:
+            return self._products(now_s)
+
+    def _products(self, now_s: float) -> dict[str, ProductWork]:
         found = {}
         idle = self._idle(now_s)
         for path, units in self._units.items():

@@ -1,0 +1,174 @@
+"""What runs leave behind about themselves: `_runs/run-000001.json`, one for each run that made something.
+
+Written while a run goes on, every EVERY_S, and at its end; whole each time, so that a kill at any moment leaves the
+last one. Nothing in a product depends on it: a record that can't be read is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from pipeline import receipts
+from pipeline.store import Store
+from schemas.errors import ReelmillError
+from schemas.work import RunRecord, State
+
+FOLDER = "_runs"
+RECORD = re.compile(r"run-(\d{6,})\.json$")
+EVERY_S = 30.0
+
+
+def path_of(run: int) -> str:
+    return f"{FOLDER}/run-{run:06d}.json"
+
+
+def numbers(store: Store) -> list[int]:
+    """Of all runs that left a record, ascending."""
+    found = (RECORD.match(name) for name in store.files(FOLDER))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def next_number(store: Store) -> int:
+    return max(numbers(store), default=0) + 1
+
+
+def write(store: Store, record: RunRecord) -> None:
+    """Put the record in place of an earlier one of the same run. Raises StorageError."""
+    text = json.dumps(record.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False)
+    store.put(path_of(record.run), (text + "\n").encode())
+
+
+def load(store: Store, run: int) -> RunRecord | None:
+    """None where there is none, or none that can be read."""
+    data = store.read_or_none(path_of(run))
+    if data is None:
+        return None
+    try:
+        return RunRecord.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
+def records(store: Store) -> list[RunRecord]:
+    """Of all runs, the first one first."""
+    found = (load(store, run) for run in numbers(store))
+    return [record for record in found if record is not None]
+
+
+def last(store: Store) -> RunRecord | None:
+    """Of the last run that left one that can be read."""
+    return next((record for run in reversed(numbers(store)) if (record := load(store, run)) is not None), None)
+
+
+# ---------------------------------------------------------------- what all runs cost together
+
+
+@dataclass
+class Spent:
+    """What one product has cost in all runs."""
+
+    runs: int = 0
+    units: int = 0
+    videos: int = 0
+    items: int = 0
+    source_s: float = 0.0
+    busy_s: float = 0.0  # of workers: computing
+    waiting_s: float = 0.0  # of workers: for input inside a unit, and for output
+    opening_s: float = 0.0
+    held_s: float = 0.0
+    cpu_s: float = 0.0
+    device_s: float | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames_decoded: int = 0
+    frames_used: int = 0
+    retries: int = 0
+    wall_s: float = 0.0  # of the runs that made some of it
+
+
+SUMMED = ("units", "videos", "items", "source_s", "busy_s", "opening_s", "held_s", "cpu_s", "bytes_in", "bytes_out")
+SUMMED += ("frames_decoded", "frames_used", "retries")
+
+
+@dataclass
+class SpentAll:
+    """What all runs have cost."""
+
+    runs: int
+    wall_s: float
+    cores_s: float
+    gpus_s: float
+    products: dict[str, Spent]
+
+
+def spent(store: Store, fingerprints: Mapping[str, str] | None = None) -> SpentAll:
+    """Sums over all runs; with `fingerprints` (product path -> fingerprint) only work on products as they are now."""
+    found = SpentAll(0, 0.0, 0.0, 0.0, {})
+    for record in records(store):
+        found.runs += 1
+        found.wall_s += record.wall_s
+        found.cores_s += record.cores_s
+        found.gpus_s += record.gpus_s
+        for path, work in record.products.items():
+            if fingerprints is not None and fingerprints.get(path) != work.fingerprint:
+                continue
+            of = found.products.setdefault(path, Spent())
+            of.runs += 1
+            of.wall_s += record.wall_s
+            of.waiting_s += work.reading_s + work.writing_s
+            for name in SUMMED:
+                setattr(of, name, getattr(of, name) + getattr(work, name))
+            if work.device_s is not None:
+                of.device_s = (of.device_s or 0.0) + work.device_s
+    return found
+
+
+# ---------------------------------------------------------------- while a run goes on
+
+
+class Ending:
+    """How a run ends, where it does not raise."""
+
+    state: State = "done"
+
+
+@contextmanager
+def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: float = EVERY_S) -> Iterator[Ending]:
+    """Keep a run's record up to date for the time of the block, and write how it ended.
+
+    `record` makes it, whole, from another thread too. That one can't be written is no reason to stop a run: what it
+    has made is what counts, and says so itself where nothing can be written.
+    """
+    stop, ending = threading.Event(), Ending()
+
+    def write_now(state: State) -> None:
+        with suppress(ReelmillError, OSError):
+            write(store, record(state))
+
+    def keep_writing() -> None:
+        while not stop.wait(every_s):
+            write_now("running")
+
+    write_now("running")
+    thread = threading.Thread(target=keep_writing, name="reelmill-record", daemon=True)
+    thread.start()
+    try:
+        yield ending
+    except KeyboardInterrupt:
+        ending.state = "interrupted"
+        raise
+    except BaseException:
+        ending.state = "failed"
+        raise
+    finally:
+        stop.set()
+        thread.join()
+        write_now(ending.state)
+        receipts.sweep(store, FOLDER)
