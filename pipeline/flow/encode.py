@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.flow.quantise import dequantise, quantisation_report, quantise
 from pipeline.npy import from_npy, to_npy
+from pipeline.stills import decode_still
 from schemas.errors import ReelmillError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def encode_field(field: np.ndarray, spec: Flow) -> StoredField:
     levels = quantise(field, bound=spec.bound)
     pictures = tuple(_encode(np.ascontiguousarray(levels[..., axis]), spec) for axis in (0, 1))
     if spec.encoding == "jpeg":
-        levels = np.stack([_decode(picture) for picture in pictures], axis=-1)
+        levels = np.stack([decode_still(picture, "gray") for picture in pictures], axis=-1)
     loss = quantisation_report(field, levels, bound=spec.bound)
     return StoredField(pictures, loss.saturated, loss.rmse_px**2, loss.max_abs_px)
 
@@ -91,7 +92,7 @@ def decode_stored(members: Mapping[str, bytes], spec: Flow) -> np.ndarray:
         count = sum(name.startswith("x.") and name.endswith(f".{suffix}") for name in members)
         if not count:
             raise ValueError(f"no x.NNN.{suffix} among its members")
-        planes = [[_decode(members[f"{axis}.{k:03d}.{suffix}"]) for axis in "xy"] for k in range(count)]
+        planes = [[decode_still(members[f"{axis}.{k:03d}.{suffix}"], "gray") for axis in "xy"] for k in range(count)]
         return np.stack([np.stack(pair, axis=-1) for pair in planes])
     except (KeyError, ValueError) as error:
         raise ReelmillError(
@@ -143,13 +144,6 @@ def _encode(levels: np.ndarray, spec: Flow) -> bytes:
     ok, data = cv2.imencode(f".{_suffix(spec)}", levels, settings)
     assert ok, "the encoder refused a uint8 picture"
     return data.tobytes()
-
-
-def _decode(picture: bytes) -> np.ndarray:
-    levels = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE) if picture else None
-    if levels is None:
-        raise ValueError("a member is no picture")
-    return levels
 
 
 def _suffix(spec: Flow) -> str:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline.npy import from_npy, to_npy
+from pipeline.stills import decode_still
 from schemas.errors import ReelmillError
 
 if TYPE_CHECKING:
@@ -126,11 +127,10 @@ def _decode_jpegs(members: Mapping[str, bytes]) -> np.ndarray:
         raise ValueError("no NNN.jpg among its members")
     frames = []
     for name in sorted(names, key=lambda name: int(name[:-4])):  # 1000.jpg comes after 999.jpg
-        data = np.frombuffer(members[name], np.uint8)
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-        if bgr is None:
-            raise ValueError(f"{name} is no picture")
-        frames.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+        try:
+            frames.append(decode_still(members[name], "rgb"))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return np.stack(frames)
 
 
@@ -190,7 +190,10 @@ def _decode_mp4(data: bytes) -> np.ndarray:
 
     reformatter = VideoReformatter()
     frames = []
-    with av.open(BytesIO(data), "r", format="mp4") as container:
+    # as videos are opened: it can't name another file or an address to be read in its place
+    with av.open(BytesIO(data), "r", format="mp4", options={"protocol_whitelist": "none"}) as container:
+        if not container.streams.video:
+            raise ValueError("the mp4 has no video stream")
         container.streams.video[0].thread_count = 1
         for frame in container.decode(video=0):
             converted = reformatter.reformat(
