@@ -1,9 +1,9 @@
-"""Reads the sources: nothing in them unpickles, unpacks archives to disk, runs text as code, or hands text to a shell."""
+"""Reads the sources: nothing unpickles, unpacks archives to disk, runs text as code or gives text to a shell."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +41,7 @@ EXCEPTION_OF_PICKLE = "UnpicklingError"  # what torch raises, caught by its name
 
 def faults(tree: ast.Module) -> Iterator[str]:
     """What of a file is refused, as `line: why`."""
-    for node in ast.walk(tree):
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.stmt | ast.expr)):
         why = None
         if isinstance(node, ast.Import):
             why = _imports(alias.name for alias in node.names)
@@ -59,7 +59,7 @@ def faults(tree: ast.Module) -> Iterator[str]:
             yield f"{node.lineno}: {why}"
 
 
-def _imports(names) -> str | None:
+def _imports(names: Iterable[str]) -> str | None:
     for name in names:
         for module in MODULES:
             if name == module or name.startswith(f"{module}."):
@@ -94,7 +94,7 @@ def _call(node: ast.Call) -> str | None:
         return "a YAML loader that is not SafeLoader"
     if "shell" in given and not _is(given["shell"], False):
         return "shell= hands text to a shell"
-    is_run = of == "subprocess" and attribute in RUNNERS or name in RUNNERS - {"run", "call"}
+    is_run = (of == "subprocess" and attribute in RUNNERS) or name in RUNNERS - {"run", "call"}
     if is_run and (not node.args or _is_text(node.args[0])):
         return "a program and its arguments are a list, not a text"
     return None
