@@ -11,6 +11,7 @@ from jobs.entry import interruptible, run_app
 
 VERBS: dict[str, str] = {
     "index": "Build a manifest from a folder, a csv or a split list.",
+    "plan": "Time a few videos here, and predict what a run takes on a cluster.",
     "run": "Run a config's graph here or on a cluster; the same command resumes it.",
     "status": "Say what is done, failed and stale, from storage alone.",
     "verify": "Hash all files again, and make random clips again from what they were made from.",

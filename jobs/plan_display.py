@@ -1,0 +1,120 @@
+"""A prediction as a person reads it, and what became of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from math import inf
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from schemas.forecast import Cluster, Forecast, ProductForecast, Range
+
+WIDTH = 100  # columns, where the output is no terminal
+
+
+Scale = Sequence[tuple[float, float, str]]  # (below this, so much is one, its name), ascending
+TIMES: Scale = ((100, 1, "s"), (6000, 60, "min"), (72 * 3600, 3600, "h"), (inf, 86400, "days"))
+WORK: Scale = ((100, 1, "s"), (6000, 60, "min"), (inf, 3600, "h"))
+SIZES: Scale = ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (inf, 1e12, "TB"))
+PLAIN: Scale = ((inf, 1, ""),)
+
+
+def show(number: float, scale: Scale) -> str:
+    """`42 s`, `3.1 h`, `6.4 GB`."""
+    one, name = next((one, name) for below, one, name in scale if number < below)
+    return f"{_digits(number / one)} {name}".strip()
+
+
+def spread(about: Range, scale: Scale, prefix: str = "") -> str:
+    """`3.1 (2.8–3.6) h`; the number alone where it is as good as certain."""
+    one, name = next((one, name) for below, one, name in scale if about.value < below)
+    low, value, high = (_digits(number / one) for number in (about.low, about.value, about.high))
+    around = "" if low == high else f" ({low}–{high})"
+    return f"{value}{around} {prefix}{name}".strip()
+
+
+def _digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"
+
+
+def cluster_words(cluster: Cluster) -> str:
+    """`8 nodes of 32 cores and 4 GPUs`."""
+    nodes = f"{cluster.nodes} node{'' if cluster.nodes == 1 else 's'} of {cluster.cores} cores"
+    gpus = f"{cluster.gpus} GPU{'' if cluster.gpus == 1 else 's'}"
+    if cluster.gpu_nodes:
+        return f"{nodes} and {cluster.gpu_nodes} more with {gpus} each"
+    return f"{nodes} and {gpus}" if cluster.gpus else nodes
+
+
+def print_forecast(found: Forecast, dataset: str) -> None:
+    console = plan_console()
+    console.print(
+        f"{dataset}: {found.num_videos:,} videos, {show(found.source_bytes, SIZES)}, {found.num_units:,} units\n"
+        f"timed on {found.machine}: {found.num_probed} videos in {show(found.probing_s, TIMES)}"
+        + (f", of which {found.num_probes_failed} can't be used" if found.num_probes_failed else ""),
+        markup=False,
+    )
+    console.print(_products(found))
+    console.print(_sums(found), markup=False)
+    console.print(_more_nodes(found))
+    console.print("It is assumed that")
+    for line in found.assumptions:
+        console.print(f"- {line};", markup=False)
+    console.print(f"- a range holds 80 % of what other {found.num_probed} videos would have led to.", markup=False)
+
+
+def plan_console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def _products(found: Forecast) -> Table:
+    table = Table(box=box.SIMPLE)
+    for column in ("product", "a video", "the whole", "items", "stored", "goes by"):
+        table.add_column(column, justify="left" if column in ("product", "goes by") else "right")
+    for product in found.products:
+        each = _work(product).value / found.num_videos
+        table.add_row(
+            product.product,
+            f"{each:.3g} {_resource(product)}-s",
+            spread(_work(product), WORK, f"{_resource(product)}-"),
+            f"{product.items.value:,.0f}",
+            spread(product.bytes, SIZES),
+            product.grows_with if product.source == "measured" else "rate given",
+        )
+    return table
+
+
+def _resource(product: ProductForecast) -> str:
+    return "GPU" if product.device == "gpu" else "core"
+
+
+def _work(product: ProductForecast) -> Range:
+    """Seconds of a core or a GPU."""
+    factor = product.cores_per_worker or 1
+    return Range(**{name: factor * number for name, number in product.worker_s.model_dump().items()})
+
+
+def _sums(found: Forecast) -> str:
+    core, gpu = (_digits(about.value / 3600) for about in (found.core_s, found.gpu_s))
+    lines = [
+        f"On {cluster_words(found.cluster)}: {spread(found.wall_s, TIMES)}"
+        + (f", cost {spread(found.cost, PLAIN)}" if found.cost else ""),
+        f"{core} core-hours, {gpu} GPU-hours; {spread(found.bytes, SIZES)} in {found.objects:,} files "
+        f"({found.puts:,.0f} requests to write them to an object store)",
+        f"What decides: {found.bottleneck}.",
+    ]
+    return "\n".join(lines)
+
+
+def _more_nodes(found: Forecast) -> Table:
+    table = Table(box=box.SIMPLE)
+    for column in ("nodes", "time", "cost") if found.cost else ("nodes", "time"):
+        table.add_column(column, justify="right")
+    for larger in found.scaled:
+        nodes = f"{larger.nodes} + {larger.gpu_nodes}" if larger.gpu_nodes else str(larger.nodes)
+        row = [nodes, spread(larger.wall_s, TIMES)]
+        table.add_row(*row, *([spread(larger.cost, PLAIN)] if larger.cost else []))
+    return table

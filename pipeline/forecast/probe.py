@@ -1,0 +1,233 @@
+"""Times each stage on videos of the sample: the real stages, on as many processes as there are cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline import receipts
+from pipeline.forecast.bench import Bench
+from pipeline.forecast.worker import Timed, Workers, ask_once, make_card
+from pipeline.graph import Product, Unit
+from pipeline.threads import num_cores
+from schemas.config import Clips, Features, Limits
+from schemas.errors import ReelmillError
+from schemas.forecast import Device
+
+BATCHES = 2  # of clips, in what features are timed on at once
+
+
+@dataclass(frozen=True, slots=True)
+class VideoCost:
+    """What one video of the sample costs, the whole of it."""
+
+    video: int  # of the sample
+    weight: float
+    worker_s: float
+    cpu_s: float
+    items: float
+    num_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCost:
+    """What a run of clips costs a model."""
+
+    clips: int
+    rows: int
+    worker_s: float
+    cpu_s: float
+    num_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProductProbe:
+    """One product, measured."""
+
+    product: Product
+    device: Device
+    cores_per_worker: float  # that a worker keeps busy by itself
+    card_s: float  # to make its card, once a run
+    open_s: float  # to load code and model and to make a first clip, once a worker
+    unit_s: float  # of each unit, beside its videos
+    unit_bytes: float
+    files_per_unit: int
+    videos: tuple[VideoCost, ...]  # clips and flow
+    batches: tuple[BatchCost, ...]  # features
+    num_lost: int
+    reason: str
+
+
+class Prober:
+    """Probes products in the order of a plan. `budget_s` is for each; one round over all cores is always made.
+
+    `rated` names the products whose rate is given: they are made once, for the bytes.
+    """
+
+    def __init__(
+        self, bench: Bench, *, limits: Limits, budget_s: float, has_gpu: bool, rated: Mapping[str, float]
+    ) -> None:
+        self._bench, self._limits, self._budget_s = bench, limits, budget_s
+        self._has_gpu, self._rated = has_gpu, rated
+        self._products: dict[str, Product] = {}
+        self._made: dict[str, dict[int, Timed]] = {}  # product -> unit -> what it gave
+        self._clips: dict[str, dict[int, VideoCost]] = {}  # product -> video of the sample -> its cost
+
+    def probe(self, product: Product) -> ProductProbe:
+        """Raises ReelmillError where a stage can't be opened or its workers die, and where no video can be used."""
+        self._products[product.path] = product
+        card_s = ask_once(make_card, product, self._bench.store.uri)
+        if product.kind == "features":
+            return self._features(product, card_s)
+        return self._videos(product, card_s)
+
+    # ------------------------------------------------------------ clips, flow
+
+    def _videos(self, product: Product, card_s: float) -> ProductProbe:
+        bench, on_gpu = self._bench, self._on_gpu(product)
+        part = "whole" if product.kind == "clips" or not self._by_stride(product) else "short"
+        count = 1 if on_gpu else num_cores()
+        others = bench.units("short" if part == "whole" else "whole") if product.kind == "clips" else []
+        with Workers(product, bench.store, self._limits, count=count, warm=self._warm(product)) as workers:
+            timed = list(workers.run(bench.units(part), budget_s=self._budget_s, at_least=max(count, 2)))
+            none = list(workers.run(bench.none, budget_s=0, at_least=len(bench.none)))
+            rest = list(workers.run(others, budget_s=np.inf, at_least=len(others)))
+        self._made[product.path] = {one.unit: one for one in [*timed, *rest]}
+        unit_s, unit_bytes = _median(one.wall_s for one in none), _median(one.num_bytes for one in none)
+        empty_cpu_s = _median(one.cpu_s for one in none)
+        costs, lost = [], []
+        for number, video in enumerate(bench.videos):
+            units = {unit.index for unit in getattr(video, part)}
+            mine = [one for one in timed if one.unit in units]
+            if not mine:
+                continue
+            if mine[0].num_lost:
+                lost.append(mine[0].reason)
+            items, scale = mine[0].items, video.scale
+            if part == "short":
+                of_clips = self._clips[next(iter(product.upstream))].get(number)
+                scale = of_clips.items / items if of_clips and items else 1.0
+            costs.append(
+                VideoCost(
+                    video=number,
+                    weight=video.picked.weight,
+                    worker_s=scale * max(0.0, _mean(one.wall_s for one in mine) - unit_s),
+                    cpu_s=scale * max(0.0, _mean(one.cpu_s for one in mine) - empty_cpu_s),
+                    items=scale * items,
+                    num_bytes=scale * max(0.0, mine[0].num_bytes - unit_bytes),
+                )
+            )
+        if len(lost) == len(costs):
+            raise ReelmillError(
+                f"{product.path}: not one of the {len(costs)} videos that were looked at could be used "
+                f"({', '.join(sorted(set(lost)))}), so nothing can be predicted; "
+                "mend them, or look at more of them with --videos"
+            )
+        self._clips[product.path] = {cost.video: cost for cost in costs}
+        return ProductProbe(
+            product=product,
+            device="gpu" if on_gpu else "cpu",
+            cores_per_worker=0 if on_gpu else 1,
+            card_s=card_s,
+            open_s=workers.start_s,
+            unit_s=unit_s,
+            unit_bytes=unit_bytes,
+            files_per_unit=none[0].num_files,
+            videos=tuple(costs),
+            batches=(),
+            num_lost=len(lost),
+            reason=lost[0] if lost else "",
+        )
+
+    def _by_stride(self, flow: Product) -> bool:
+        return Clips.model_validate(self._products[f"clips/{flow.settings['clips']}"].settings).windows == "stride"
+
+    def _on_gpu(self, product: Product) -> bool:
+        if product.kind == "flow":
+            used = receipts.read_card(self._bench.store, product.path).details["backend"]["used"]
+            return bool(used == "cuda")
+        return product.kind == "features" and self._has_gpu
+
+    def _warm(self, product: Product) -> Unit:
+        """A unit of one clip, where windows go by a stride: a worker's first is not timed."""
+        if product.kind == "clips":
+            return self._bench.videos[0].short[0]
+        made = self._made[next(iter(product.upstream))]
+        filled = [unit for unit in self._bench.units("short") if unit.index in made and made[unit.index].items]
+        if not filled:  # flow where windows do not go by a stride is made of whole videos alone
+            filled = [unit for unit in self._bench.units("whole") if unit.index in made and made[unit.index].items]
+        return min(filled, key=lambda unit: made[unit.index].items)
+
+    # ------------------------------------------------------------ features
+
+    def _features(self, product: Product, card_s: float) -> ProductProbe:
+        bench, on_gpu = self._bench, self._on_gpu(product)
+        settings = Features.model_validate(product.settings)
+        source = self._products[settings.source]
+        is_rated = product.name in self._rated
+        groups = self._groups(source, 1 if is_rated else BATCHES * settings.batch_size)
+        if is_rated:
+            groups = groups[:1]
+        joined = [bench.join(source, group, number) for number, group in enumerate(groups)]
+        clips = {
+            into.index: sum(self._made[source.path][unit.index].items for unit in group)
+            for into, group in zip(joined, groups, strict=True)
+        }
+        with Workers(product, bench.store, self._limits, count=1, warm=self._warm(product)) as workers:
+            if on_gpu:  # the shapes of whole batches are new to it, too
+                list(workers.run(joined[:1], budget_s=np.inf, at_least=1))
+            timed = list(workers.run(joined, budget_s=self._budget_s, at_least=1))
+            (none,) = workers.run(bench.none[:1], budget_s=np.inf, at_least=1)
+        self._made[product.path] = {}
+        return ProductProbe(
+            product=product,
+            device="gpu" if on_gpu or is_rated else "cpu",
+            cores_per_worker=0 if on_gpu or is_rated else num_cores(),
+            card_s=card_s,
+            open_s=workers.start_s,
+            unit_s=0.0 if is_rated else none.wall_s,
+            unit_bytes=none.num_bytes,
+            files_per_unit=none.num_files,
+            videos=(),
+            batches=tuple(
+                BatchCost(
+                    clips=clips[one.unit],
+                    rows=one.items,
+                    worker_s=max(0.0, one.wall_s - none.wall_s),
+                    cpu_s=max(0.0, one.cpu_s - none.cpu_s),
+                    num_bytes=max(0.0, one.num_bytes - none.num_bytes),
+                )
+                for one in timed
+                if one.items
+            ),
+            num_lost=0,
+            reason="",
+        )
+
+    def _groups(self, source: Product, num_clips: int) -> list[list[Unit]]:
+        """Neighbouring units of videos that stand, in groups of `num_clips` clips or more; the last may be smaller
+        where it is the only one."""
+        made = self._made[source.path]
+        part = "whole" if any(unit.index in made for unit in self._bench.units("whole")) else "short"
+        groups: list[list[Unit]] = [[]]
+        count = 0
+        for video in self._bench.videos:
+            unit = getattr(video, part)[0]
+            if unit.index not in made:
+                break
+            if count >= num_clips:
+                groups.append([])
+                count = 0
+            groups[-1].append(unit)
+            count += made[unit.index].items
+        return groups[:-1] if count < num_clips and len(groups) > 1 else groups
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
