@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from pipeline.receipts import UnitWriter
@@ -20,6 +21,7 @@ from pipeline.store import Store
 from pipeline.training.checkpoint import Weights
 from pipeline.training.curves import curves_csv, draw_curves
 from pipeline.training.task import Task, Trained, model_folder
+from schemas.errors import ReelmillError
 
 
 def write_artifacts(writer: UnitWriter, product: str, task: Task[Any], trained: Mapping[str, Trained]) -> None:
@@ -62,9 +64,19 @@ def _write_checkpoints(writer: UnitWriter, folder: str, task: Task[Any], name: s
 
 
 def read_checkpoint(store: Store, folder: str) -> tuple[dict[str, Any], Weights]:
-    """(best.json, tensors) of the best epoch, from a folder such as `heads/actions/checkpoints`."""
-    about: dict[str, Any] = json.loads(store.read(f"{folder}/best.json"))
-    return about, load(store.read(f"{folder}/best.safetensors"))
+    """(best.json, tensors) of the best epoch, from a folder such as `heads/actions/checkpoints`.
+
+    Raises ReelmillError where one of the two is damaged.
+    """
+    path = f"{folder}/best.json"
+    try:
+        about: dict[str, Any] = json.loads(store.read(path))
+        path = f"{folder}/best.safetensors"
+        return about, load(store.read(path))
+    except (SafetensorError, ValueError) as error:
+        raise ReelmillError(
+            f"{store.uri}/{path} is damaged ({error}): delete the head's folder and train it again"
+        ) from None
 
 
 def _json(value: object) -> bytes:
