@@ -35,6 +35,7 @@ class UnitWork:
     source_s: float = 0.0  # seconds of video, from the start of a video's first clip to the end of its last
     frames_decoded: int = 0
     frames_used: int = 0
+    rows: Mapping[str, int] = field(default_factory=dict)  # ledger status -> how many
     reasons: Mapping[str, int] = field(default_factory=dict)  # of rows that failed or are partial -> how many
 
 

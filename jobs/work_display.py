@@ -1,0 +1,117 @@
+"""What a run's time went into, for a person: a table, and one sentence with the knob to turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.bottleneck import verdict
+from schemas.work import ProductWork, RunRecord
+
+REASONS_SHOWN = 4
+
+
+def print_work(console: Console, record: RunRecord) -> None:
+    """The table of a run, who failed of what, and the bottleneck."""
+    if not any(work.units or work.given_up for work in record.products.values()):
+        return
+    console.print(work_table(record))
+    for line in (*reason_lines(record), *[found.sentence for found in [verdict(record)] if found]):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def work_table(record: RunRecord) -> Table:
+    """A row for each product; at most 100 columns wide."""
+    made = {path: work for path, work in record.products.items() if work.units or work.given_up}
+    has_gpu = any(work.device_s is not None for work in made.values())
+    table = Table(title=title(record), title_justify="left", box=box.SIMPLE)
+    columns = ["product", "busy", "input", "output", "opening", *["GPU"] * has_gpu]
+    for column in (*columns, "videos/s", "× real time", "GB in", "GB out", "amplif."):
+        table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
+    for path, work in made.items():
+        shares = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
+        if has_gpu:
+            shares.append(work.device_s or 0.0)
+        wall_s = max(1e-9, work.wall_s)
+        table.add_row(
+            path,
+            *(f"{work.share(seconds):.0%}" for seconds in shares),
+            f"{work.videos / wall_s:.3g}",
+            f"{work.source_s / wall_s:.3g}",
+            f"{work.bytes_in / 1e9:.2f}",
+            f"{work.bytes_out / 1e9:.2f}",
+            f"{work.amplification:.1f}" if work.amplification is not None else "",
+        )
+    return table
+
+
+def title(record: RunRecord) -> str:
+    """`run 3: 4 min 12 s on 2 cores (93 % busy)`."""
+    wall_s = max(1e-9, record.wall_s)
+    cores = f"{record.cores_s / wall_s:.3g} cores ({record.cpu_share or 0:.0%} busy)"
+    gpus = f", {record.gpus_s / wall_s:.3g} GPUs" if record.gpus_s else ""
+    if record.gpu_share is not None:
+        gpus += f" ({record.gpu_share:.0%} busy)"
+    nodes = f", {len(record.nodes)} nodes" if len(record.nodes) > 1 else ""
+    state = {"done": "", "running": ", not ended", "failed": ", failed", "interrupted": ", interrupted"}[record.state]
+    return f"run {record.run}{state}: {duration(record.wall_s)} on {cores}{gpus}{nodes}"
+
+
+def reason_lines(record: RunRecord) -> list[str]:
+    """`clips/rgb16: 3 rows failed or are partial (truncated 2, missing 1); 1 unit was begun again`."""
+    lines = []
+    for path, work in record.products.items():
+        said = [*_rows(work), *_units(work)]
+        if said:
+            lines.append(f"{path}: {'; '.join(said)}")
+    return lines
+
+
+def work_json(record: RunRecord) -> dict[str, Any]:
+    """The record with what follows from it."""
+    found = verdict(record)
+    document = record.model_dump(mode="json")
+    for path, work in record.products.items():
+        shares = {"busy": work.busy_s, "input": work.input_s, "output": work.writing_s, "opening": work.opening_s}
+        document["products"][path]["shares"] = {name: work.share(seconds) for name, seconds in shares.items()}
+        document["products"][path]["amplification"] = work.amplification
+    document["cpu_share"], document["gpu_share"] = record.cpu_share, record.gpu_share
+    document["bottleneck"] = found and {"kind": found.kind, "product": found.product, "sentence": found.sentence}
+    return document
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(9.4), duration(252), duration(93784)
+    ('9 s', '4 min 12 s', '26 h 3 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _rows(work: ProductWork) -> list[str]:
+    if not work.reasons:
+        return []
+    ordered = sorted(work.reasons.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{reason} {count}" for reason, count in ordered[:REASONS_SHOWN]]
+    if len(ordered) > REASONS_SHOWN:
+        shown.append("…")
+    count = sum(work.reasons.values())
+    return [f"{count} {'row' if count == 1 else 'rows'} failed or partial ({', '.join(shown)})"]
+
+
+def _units(work: ProductWork) -> list[str]:
+    said = []
+    if work.retries:
+        units = "unit was" if work.retries == 1 else "units were"
+        said.append(f"{work.retries} {units} begun again after a lost worker")
+    if work.given_up:
+        said.append(f"{work.given_up} {'unit' if work.given_up == 1 else 'units'} could not be made")
+    return said

@@ -1,0 +1,219 @@
+"""What held a run back most, and the one knob that would change it: one sentence, from the run's record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.work import ProductWork, RunRecord
+
+Kind = Literal[
+    "too_short", "few_units", "output", "input", "opening", "cores", "gpus", "batches", "decoding", "pool", "nothing"
+]
+
+MIN_WALL_S = 10.0  # below this, starting up is most of a run
+MUCH = 0.30  # share of the workers' time that is worth a word
+FULL = 0.80  # share at which cores, GPUs or a pool count as full
+MANY_FRAMES = 8.0  # decoded for each that is used
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`product` is the bottleneck; "" where it is none of them."""
+
+    kind: Kind
+    product: str
+    sentence: str
+
+
+def verdict(record: RunRecord) -> Verdict | None:
+    """None for a run that made nothing."""
+    made = {path: work for path, work in record.products.items() if work.units and work.held_s > 0}
+    if not made:
+        return None
+    if record.wall_s < MIN_WALL_S:
+        return Verdict(
+            "too_short", "", f"Too short to name a bottleneck: {record.wall_s:.0f} s, mostly of starting up."
+        )
+    for rule in RULES:
+        found = rule(record, made)
+        if found is not None:
+            return found
+    return Verdict("nothing", "", _nothing(record, made))
+
+
+# ---------------------------------------------------------------- what may hold a run back, the surest sign first
+
+
+def _output(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    path = _most(made, lambda work: work.writing_s)
+    share = made[path].share(made[path].writing_s)
+    if share < MUCH:
+        return None
+    rate = made[path].bytes_out / max(1e-9, made[path].writing_s) / 1e6
+    return Verdict(
+        "output",
+        path,
+        f"The dataset's storage is the bottleneck: {path}'s workers waited {share:.0%} of their time for output, at "
+        f"{rate:.3g} MB/s each; write to faster storage.",
+    )
+
+
+def _input(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    of_videos = {path: work for path, work in made.items() if path.startswith(("clips/", "flow/"))}
+    if not of_videos:
+        return None
+    path = _most(of_videos, lambda work: work.reading_s)
+    share = made[path].share(made[path].reading_s)
+    if share < MUCH:
+        return None
+    rate = made[path].bytes_in / max(1e-9, made[path].reading_s) / 1e6
+    return Verdict(
+        "input",
+        path,
+        f"The videos' storage is the bottleneck: {path}'s workers waited {share:.0%} of their time for it, at "
+        f"{rate:.3g} MB/s each; keep the videos on faster storage or nearer to the cluster.",
+    )
+
+
+def _gpus(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    share = record.gpu_share
+    if share is None or share < FULL:
+        return None
+    path = _most(made, lambda work: work.device_s or 0.0)
+    return Verdict(
+        "gpus",
+        path,
+        f"{path} is the bottleneck: the GPUs were computing {share:.0%} of the time; add GPU nodes.",
+    )
+
+
+def _cores(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    share = record.cpu_share
+    if share is None or share < FULL:
+        return None
+    path = _most(made, lambda work: work.cpu_s)
+    work, total_s = made[path], sum(work.cpu_s for work in made.values())
+    knob = "add CPU nodes"
+    if path.startswith("features/") and work.device_s is None:
+        knob = "give it a GPU"
+    elif work.amplification is not None and work.amplification >= MANY_FRAMES:
+        knob += (
+            f" (it decodes {work.amplification:.0f} frames for each that it uses, for its videos have few key frames)"
+        )
+    return Verdict(
+        "cores",
+        path,
+        f"{path} is the bottleneck: the cores were busy {share:.0%} of the time, {work.cpu_s / total_s:.0%} of that "
+        f"with it; {knob}.",
+    )
+
+
+def _few_units(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    """The first product waits for no other: its workers are idle only where units are too few, or too unlike."""
+    path = next(iter(made))
+    work = made[path]
+    share = work.share(work.idle_s)
+    if not path.startswith("clips/") or share < MUCH:
+        return None
+    return Verdict(
+        "few_units",
+        path,
+        f"Units are too few: {path}'s workers had none for {share:.0%} of their time, for there were {work.units} in "
+        "all; set units.videos_per_unit lower (all is made anew then).",
+    )
+
+
+def _opening(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    path = _most(made, lambda work: work.opening_s)
+    share = made[path].share(made[path].opening_s)
+    if share < MUCH:
+        return None
+    return Verdict(
+        "opening",
+        path,
+        f"{path}'s workers spent {share:.0%} of their time loading code and models, once each: the run is short for so "
+        f"many; set pools.{_kind(path)}.workers lower.",
+    )
+
+
+def _pool(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    path = max(made, key=lambda path: made[path].share(made[path].busy_s))
+    work = made[path]
+    share = work.share(work.busy_s)
+    if share < FULL:
+        return None
+    kind, waits = _kind(path), _who_waits(made, path)
+    on_gpu = work.share(work.device_s or 0.0)
+    if work.device_s is not None and on_gpu < 0.5:
+        return Verdict(
+            "batches",
+            path,
+            f"{path} is the bottleneck: its workers were busy {share:.0%} of the time, but its GPU only "
+            f"{on_gpu:.0%}{waits}; set its batch_size higher.",
+        )
+    if work.pool.workers is None:
+        knob = "add CPU nodes"
+    else:
+        what = "GPU" if work.pool.gpus else "CPU"
+        knob = f"set pools.{kind}.workers higher than {work.pool.workers}, and add {what} nodes where they don't fit"
+    return Verdict(
+        "pool", path, f"{path} is the bottleneck: its workers were busy {share:.0%} of the time{waits}; {knob}."
+    )
+
+
+def _decoding(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
+    """A model that waits inside its units waits for the threads that decode stored clips."""
+    of_clips = {path: work for path, work in made.items() if path.startswith("features/")}
+    if not of_clips:
+        return None
+    path = _most(of_clips, lambda work: work.reading_s)
+    share = made[path].share(made[path].reading_s)
+    if share < MUCH:
+        return None
+    return Verdict(
+        "decoding",
+        path,
+        f"{path} is the bottleneck: its model waited {share:.0%} of the time for stored clips to be read and decoded; "
+        "give its nodes more cores.",
+    )
+
+
+RULES: tuple[Callable[[RunRecord, Mapping[str, ProductWork]], Verdict | None], ...] = (
+    _output,
+    _input,
+    _gpus,
+    _cores,
+    _pool,
+    _decoding,
+    _few_units,
+    _opening,
+)
+
+
+# ---------------------------------------------------------------- words
+
+
+def _most(made: Mapping[str, ProductWork], cost: Callable[[ProductWork], float]) -> str:
+    return max(made, key=lambda path: cost(made[path]))
+
+
+def _kind(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def _who_waits(made: Mapping[str, ProductWork], path: str) -> str:
+    """The product that waited longest for its input meanwhile."""
+    others = {other: work.share(work.input_s) for other, work in made.items() if other != path}
+    other = max(others, key=lambda name: others[name], default="")
+    return (
+        f", while {other} waited {others[other]:.0%} of its time for input" if others and others[other] >= MUCH else ""
+    )
+
+
+def _nothing(record: RunRecord, made: Mapping[str, ProductWork]) -> str:
+    path = max(made, key=lambda path: made[path].share(made[path].busy_s))
+    busy = f"{path}'s workers were the busiest, {made[path].share(made[path].busy_s):.0%} of the time"
+    cores = f", and the cores were at {record.cpu_share:.0%}" if record.cpu_share is not None else ""
+    return f"Nothing stands out: {busy}{cores}; no single knob would gain much."
