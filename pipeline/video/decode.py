@@ -1,6 +1,7 @@
 """Clips of a video: the frame on display at each grid time, converted once, in one pass and bounded memory.
 
-1. `timeline.scan` reads the packets and decodes four frames: true extent, and whether packets can be trusted.
+1. `timeline.scan` reads the packets and decodes four frames: true extent, and whether packets can be trusted. Where the
+   row asks for a part of the video, `part.open_part` reads no more than this part's, if the container's index allows.
 2. `sample.Windows` places the windows on that extent.
 3. One decoding pass hands frames to `_Clipper`, which keeps one decoded frame and the converted frames of the windows
    that are open. Where packets can be trusted, `feed.needed_frames` leaves out what nobody needs; at the first surprise
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 import numpy as np
@@ -26,6 +28,7 @@ from av.video.frame import VideoFrame
 
 from pipeline.video.errors import VideoError
 from pipeline.video.feed import AllFrames, SurpriseError, Work, needed_frames
+from pipeline.video.part import DoubtError, Part, open_part
 from pipeline.video.probe import no_frames
 from pipeline.video.sample import (
     MAX_GAP_S,
@@ -35,9 +38,11 @@ from pipeline.video.sample import (
     Windows,
     filled,
     grid_ticks,
+    is_part,
     on_grid,
     row_span,
     segments_outside,
+    until_s,
 )
 from pipeline.video.timeline import Timeline, scan
 from schemas.video_row import VideoRow
@@ -84,7 +89,8 @@ def sample_video(
 ) -> Generator[SampledClip[T], None, Decoded]:
     """Yield every clip of `row` in order of start, and return what became of the video.
 
-    `source` is a local path or a seekable binary file; it is read twice. `convert` sees each needed frame once (twice
+    `source` is a local path or a seekable binary file; it is read twice, or in part where the row asks for a
+    part (see `pipeline.video.part`). `convert` sees each needed frame once (twice
     at most where damage makes the decoder start again), and must not keep the frame. `progress` gets a count that grows
     with every packet read and every frame decoded, so a count that stands still means a decoder that does too. A video
     may give no clip at all under tail: drop. With `grid` the windows are those of the clips, but the frames are those
@@ -93,47 +99,74 @@ def sample_video(
     none for damage. Raises VideoError where nothing can be used.
     """
     work = Work(progress)
-    timeline = scan(source, progress=work.scanned)
-    span = _span_of(row, timeline)
-    windows = Windows(spec, row, span, gaps=timeline.gaps_s)
-    clipper = _Clipper(windows, row.video_id, spec, timeline.time_base, convert, grid)
-    if clipper.is_done and row.segments and segments_outside(row, span) == len(row.segments):
-        raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
-    everything = AllFrames(source, timeline, work)
+    place = partial(_place, row, spec, convert, grid)
+    timeline, clipper = _look(source, place, row, spec, work)
+    feed = _Feed(source, timeline, work)
     if not clipper.is_done:
-        yield from _clips(source, timeline, clipper, everything, work)
-    losses = list(_losses(timeline, everything, segments_outside(row, span), clipper))
+        yield from feed.clips(clipper)
+    losses = list(_losses(feed.timeline, feed.everything, segments_outside(row, clipper.span), clipper))
     reason, message = losses[0] if losses else ("", "")
     return Decoded(work.num_frames, clipper.num_converted, bool(losses), reason, message)
 
 
-def _clips(
-    source: str | BinaryIO, timeline: Timeline, clipper: _Clipper[T], everything: AllFrames, work: Work
-) -> Iterator[SampledClip[T]]:
-    if timeline.can_skip:
+def _look(
+    source: str | BinaryIO, place: Callable[[Timeline | Part], _Clipper[T]], row: VideoRow, spec: Clips, work: Work
+) -> tuple[Timeline, _Clipper[T]]:
+    """The packets that matter, and the windows placed among them."""
+    if is_part(row, spec):
         try:
-            for ticks, frame in needed_frames(source, timeline, _needed(timeline, clipper), work):
-                yield from clipper.show(ticks, frame)
-            yield from clipper.finish(end=timeline.end)
-            return
-        except SurpriseError:
-            clipper.start_over()
-    for ticks, frame in everything:
-        yield from clipper.show(ticks, frame)
-        if clipper.is_done:
-            return
-    if everything.end is None:
-        raise no_frames()
-    yield from clipper.finish(end=everything.end)
+            with open_part(source, until_s=until_s(row, spec), read=work.read) as part:
+                clipper = place(part)
+                return part.timeline(clipper.ranges()), clipper
+        except (DoubtError, VideoError):
+            pass  # the whole file has the answer, or says better what is wrong
+    timeline = scan(source, progress=work.scanned)
+    return timeline, place(timeline)
 
 
-def _span_of(row: VideoRow, timeline: Timeline) -> Span:
+def _place(
+    row: VideoRow, spec: Clips, convert: Callable[[VideoFrame], T], grid: Grid | None, timeline: Timeline | Part
+) -> _Clipper[T]:
     span = row_span(row, begin_s=timeline.begin_s, end_s=timeline.end_s)
     if span is None:
         asked = f"[{row.start_s}, {'end' if row.end_s is None else row.end_s}) s"
         have = _clock(timeline.begin_s, timeline.end_s)
         raise VideoError("outside", f"the row asks for {asked}, but the video shows {have}; correct the row")
-    return span
+    windows = Windows(spec, row, span, gaps=timeline.gaps_s)
+    clipper = _Clipper(windows, span, row.video_id, spec, timeline.time_base, convert, grid)
+    if clipper.is_done and row.segments and segments_outside(row, span) == len(row.segments):
+        raise VideoError("outside", f"none of its segments lies within {_clock(span.start_s, span.end_s)} of the video")
+    return clipper
+
+
+class _Feed:
+    """Hands a clipper its frames: the needed ones, or where these surprise, or can't be told, all of the video."""
+
+    def __init__(self, source: str | BinaryIO, timeline: Timeline, work: Work) -> None:
+        self.timeline = timeline
+        self.everything = AllFrames(source, timeline, work)
+        self._source, self._work = source, work
+
+    def clips(self, clipper: _Clipper[T]) -> Iterator[SampledClip[T]]:
+        timeline = self.timeline
+        if timeline.can_skip:
+            try:
+                for ticks, frame in needed_frames(self._source, timeline, _needed(timeline, clipper), self._work):
+                    yield from clipper.show(ticks, frame)
+                yield from clipper.finish(end=timeline.end)
+                return
+            except SurpriseError:
+                clipper.start_over()
+        if timeline.is_part:  # what is damaged has to be said of the whole file
+            self.timeline = scan(self._source, progress=self._work.scanned)
+            self.everything = AllFrames(self._source, self.timeline, self._work)
+        for ticks, frame in self.everything:
+            yield from clipper.show(ticks, frame)
+            if clipper.is_done:
+                return
+        if self.everything.end is None:
+            raise no_frames()
+        yield from clipper.finish(end=self.everything.end)
 
 
 def _clock(start_s: Fraction, end_s: Fraction) -> str:
@@ -210,13 +243,14 @@ class _Clipper(Generic[T]):
     def __init__(
         self,
         windows: Windows,
+        span: Span,
         video_id: str,
         spec: Clips,
         time_base: Fraction,
         convert: Callable[[VideoFrame], T],
         grid: Grid | None,
     ) -> None:
-        self.windows = windows
+        self.windows, self.span = windows, span
         self.num_converted = 0
         self.num_lost = 0  # windows that reach beyond the last good frame, or lie beyond it
         self.end_s = Fraction(0)
@@ -232,6 +266,20 @@ class _Clipper(Generic[T]):
         if self._grid is None:
             return grid_ticks(window, self._spec, self._time_base)
         return grid_ticks(on_grid(window, self._grid), self._grid, self._time_base)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """(first, last) ticks of each stretch that the windows' grid times lie in, ascending and apart."""
+        stretch: tuple[int, int] | None = None
+        for window in self.windows:
+            bounds = self.bounds(window)
+            if stretch and bounds[0] <= stretch[1]:
+                stretch = stretch[0], max(stretch[1], bounds[-1])
+                continue
+            if stretch:
+                yield stretch
+            stretch = bounds[0], bounds[-1]
+        if stretch:
+            yield stretch
 
     @property
     def is_done(self) -> bool:

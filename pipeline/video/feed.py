@@ -48,7 +48,7 @@ class Work:
         self._progress = progress
 
     def scanned(self, num_packets: int) -> None:
-        self._steps = num_packets
+        self._steps = max(self._steps + 1, num_packets)  # a part may have been read before
         self._progress(self._steps)
 
     def read(self) -> None:
@@ -243,7 +243,8 @@ class _Reader:
     def start(self, first: int) -> tuple[av.VideoCodecContext, Iterator[tuple[int, Packet[VideoStream]]]]:
         """The decoder, and the numbered packets from `first` on."""
         between = self._timeline.num_bytes[self._next : first].sum()
-        if self._can_seek and between > SEEK_BYTES:
+        has_hole = any(self._next <= hole <= first for hole in self._timeline.holes)
+        if has_hole or (self._can_seek and between > SEEK_BYTES):
             self._container.seek(int(self._timeline.seek_to[first]), stream=self._stream)
             self._packets = packets(self._container, self._stream)
             self._next = -1
@@ -254,6 +255,8 @@ class _Reader:
             if packet is None:
                 raise SurpriseError("a place that can't be read")
             self._work.read()
+            if self._is_before(packet, first):
+                continue
             index = self._number(packet)
             if self._next < 0 and index > first:
                 raise SurpriseError("a seek that went too far")
@@ -261,6 +264,12 @@ class _Reader:
             if index >= first:
                 yield index, packet
         raise SurpriseError("the packets end too early")
+
+    def _is_before(self, packet: Packet[VideoStream], first: int) -> bool:
+        """Whether a seek went to a place in a hole of the timeline, before the packet `first`."""
+        if self._next >= 0 or not self._timeline.holes or packet.pts is None:
+            return False
+        return bool(packet.pts < self._timeline.ticks[first]) and packet.pts not in self._timeline.ticks
 
     def _number(self, packet: Packet[VideoStream]) -> int:
         ticks = self._timeline.ticks

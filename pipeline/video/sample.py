@@ -124,6 +124,19 @@ def row_span(row: VideoRow, *, begin_s: Fraction, end_s: Fraction) -> Span | Non
     return Span(start, end, row.label_ids) if start < end else None
 
 
+def is_part(row: VideoRow, spec: Clips) -> bool:
+    """Whether the row names the part of the video that its windows lie in, rather than asking for all of it."""
+    return row.start_s is not None or row.end_s is not None or (spec.windows == "segment" and bool(row.segments))
+
+
+def until_s(row: VideoRow, spec: Clips) -> Fraction | None:
+    """Where no window goes on, however long the video is; None where the video's end decides."""
+    ends = [] if row.end_s is None else [exact(row.end_s)]
+    if spec.windows == "segment" and row.segments:
+        ends.append(max(exact(segment.end_s) for segment in row.segments))
+    return min(ends, default=None)
+
+
 class Windows:
     """The windows of `span` (from row_span) in order of start, each with its own microsecond id.
 

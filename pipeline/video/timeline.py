@@ -70,6 +70,8 @@ class Timeline:
     num_late: int  # packets whose decoding time lies before that of one stored earlier: the clock runs back
     strays: frozenset[int]  # ticks of the few frames that lie MAX_GAP_S after ones stored later; not shown
     gaps: tuple[tuple[int, int], ...]  # ticks: more than MAX_GAP_S from a shown frame to the next, or to the end
+    is_part: bool = False  # what a row asks for, and the first packets; see `part`
+    holes: tuple[int, ...] = ()  # packets (0 … P-1) before each of which the file has some that are not here
 
     @property
     def begin_s(self) -> Fraction:
@@ -90,8 +92,8 @@ def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline
     Memory: about 40 bytes a packet. Raises VideoError as `open_video` does, or no_frames where nothing decodes.
     """
     with open_video(source) as (container, stream):
-        seen = _Packets()
-        confirm = _FirstFrames(stream)
+        seen = Seen()
+        confirm = FirstFrames(stream)
         for packet in packets(container, stream):
             seen.add(packet)
             confirm.feed(packet)
@@ -100,14 +102,12 @@ def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline
         confirm.finish()
         if not confirm.frames:
             raise no_frames()
-        assert stream.time_base is not None
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        interval = max(1, round(1 / (rate * stream.time_base)))
+        time_base, interval = ticks_of(stream)
         names = set(container.format.name.split(","))
-    return _timeline(
+    return assemble(
         seen,
         confirm,
-        time_base=stream.time_base,
+        time_base=time_base,
         interval=interval,
         has_pts=bool(names & STORES_PTS),
         is_recorded=bool(names & RECORDINGS),
@@ -116,8 +116,17 @@ def scan(source: str | BinaryIO, *, progress: Callable[[int], None]) -> Timeline
     )
 
 
+def ticks_of(stream: VideoStream) -> tuple[Fraction, int]:
+    """Seconds per tick, and how many ticks a frame lasts at the rate that the header states."""
+    assert stream.time_base is not None  # a demuxed stream always has one
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    return stream.time_base, max(1, round(1 / (rate * stream.time_base)))
+
+
 @dataclass(slots=True)
-class _Packets:
+class Seen:
+    """What is kept of each packet: P of each list, in stored order."""
+
     pts: array[int] = field(default_factory=lambda: array("q"))
     dts: array[int] = field(default_factory=lambda: array("q"))
     durations: array[int] = field(default_factory=lambda: array("q"))
@@ -147,7 +156,7 @@ def _is_invisible(packet: Packet[VideoStream]) -> bool:
     return packet.stream.codec_context.name == "vp8" and packet.size > 0 and not memoryview(packet)[0] >> 4 & 1
 
 
-class _FirstFrames:
+class FirstFrames:
     """Decodes packets until NUM_CONFIRMED good frames came out, and keeps their timestamps."""
 
     def __init__(self, stream: VideoStream) -> None:
@@ -180,9 +189,9 @@ class _FirstFrames:
                 self.is_interlaced |= frame.interlaced_frame
 
 
-def _timeline(
-    seen: _Packets,
-    confirm: _FirstFrames,
+def assemble(
+    seen: Seen,
+    confirm: FirstFrames,
     *,
     time_base: Fraction,
     interval: int,
@@ -191,6 +200,7 @@ def _timeline(
     hides_damage: bool,
     cut: bool,
 ) -> Timeline:
+    """The timeline of the packets `seen`, of which `confirm` has decoded the first."""
     pts, dts = np.array(seen.pts, np.int64), np.array(seen.dts, np.int64)
     flags = np.frombuffer(bytes(seen.flags), np.uint8)
     is_key = (flags & 1).astype(bool)
@@ -217,7 +227,7 @@ def _timeline(
     begin = first.ticks(*next((frame for frame in confirm.frames if frame[0] not in strays), confirm.frames[0]))
     num_undecoded = int((pts[is_promised] < begin).sum()) if has_pts and is_complete else 0
     shown = np.where(pts == NONE, dts, pts)
-    end = max(begin + 1, _end(shown, np.array(seen.durations, np.int64), is_shown, begin, interval))
+    end = max(begin + 1, end_of(shown, np.array(seen.durations, np.int64), is_shown, begin, interval))
     return Timeline(
         time_base=time_base,
         begin=begin,
@@ -237,7 +247,7 @@ def _timeline(
         num_damaged=seen.num_damaged + num_undecoded,
         num_late=_num_late(dts[(dts != NONE) & ~is_stray]),
         strays=strays,
-        gaps=_gaps(shown[is_shown & (shown != NONE)], begin, end, max_gap),
+        gaps=gaps(shown[is_shown & (shown != NONE)], begin, end, max_gap),
     )
 
 
@@ -267,7 +277,8 @@ def _strays(ticks: npt.NDArray[np.int64], max_gap: int) -> npt.NDArray[np.bool_]
     return is_stray
 
 
-def _gaps(ticks: npt.NDArray[np.int64], begin: int, end: int, max_gap: int) -> tuple[tuple[int, int], ...]:
+def gaps(ticks: npt.NDArray[np.int64], begin: int, end: int, max_gap: int) -> tuple[tuple[int, int], ...]:
+    """Stretches of more than max_gap ticks from a frame to the next, or from the last to `end`."""
     times = np.append(np.sort(ticks[ticks >= begin]), end)
     starts = np.flatnonzero(np.diff(times.astype(np.float64)) > max_gap)
     return tuple((int(times[at]), int(times[at + 1])) for at in starts)
@@ -277,7 +288,7 @@ def _num_late(dts: npt.NDArray[np.int64]) -> int:
     return int((dts[1:] < np.maximum.accumulate(dts)[:-1]).sum()) if len(dts) else 0
 
 
-def _end(
+def end_of(
     ticks: npt.NDArray[np.int64],
     durations: npt.NDArray[np.int64],
     is_shown: npt.NDArray[np.bool_],

@@ -7,16 +7,18 @@ FLV and raw streams state no length, so a cut there can't be told from an end.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import BinaryIO
 
 EBML, SEGMENT = 0x1A45DFA3, 0x18538067
+MP4_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}  # one of these is a file's first
 
 
 def is_cut(file: BinaryIO) -> bool:
     """True when an MP4 / MOV, Matroska / WebM or AVI file is shorter than it says. Moves the file's position."""
     num_bytes = file.seek(0, os.SEEK_END)
     head = _at(file, 0, 12)
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+    if head[4:8] in MP4_BOXES:
         return _mp4_is_cut(file, num_bytes)
     if head[:4] == EBML.to_bytes(4):
         return _matroska_is_cut(file, num_bytes)
@@ -25,24 +27,37 @@ def is_cut(file: BinaryIO) -> bool:
     return False
 
 
+def has_one_index(file: BinaryIO) -> bool:
+    """True for an MP4 / MOV file without fragments, whose one `moov` box tells of every frame, and for any Matroska /
+    WebM file, whose `Cues` may tell of key frames. Moves the file's position."""
+    num_bytes = file.seek(0, os.SEEK_END)
+    head = _at(file, 0, 12)
+    if head[4:8] in MP4_BOXES:
+        return all(name != b"moof" for name, _ in _boxes(file, num_bytes))
+    return head[:4] == EBML.to_bytes(4)
+
+
 def _at(file: BinaryIO, offset: int, num_bytes: int) -> bytes:
     file.seek(offset)
     return file.read(num_bytes)
 
 
 def _mp4_is_cut(file: BinaryIO, num_bytes: int) -> bool:
+    return any(end > num_bytes for _, end in _boxes(file, num_bytes))
+
+
+def _boxes(file: BinaryIO, num_bytes: int) -> Iterator[tuple[bytes, int]]:
+    """(name, where it says that it ends) of each outermost box, but for a last one that goes to the end of the file."""
     offset = 0
     while offset + 8 <= num_bytes:
         header = _at(file, offset, 16)
         length = int.from_bytes(header[:4])
         if length == 1:  # a 64-bit length follows
             length = int.from_bytes(header[8:16])
-        if length == 0:  # to the end of the file
-            return False
         if length < 8 or not header[4:8].isalnum():
-            return False  # not a box: bytes that somebody appended
+            return  # to the end of the file, or not a box: bytes that somebody appended
         offset += length
-    return offset > num_bytes
+        yield header[4:8], offset
 
 
 def _matroska_is_cut(file: BinaryIO, num_bytes: int) -> bool:

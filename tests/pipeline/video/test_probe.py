@@ -119,7 +119,7 @@ def test_running_out_of_memory_is_no_damage(make_video, monkeypatch: pytest.Monk
     for attempt in (
         lambda: list(probe_module.packets(nothing, nothing)),
         lambda: probe_module._good_frames(nothing, None),
-        lambda: timeline_module._FirstFrames(nothing).finish(),
+        lambda: timeline_module.FirstFrames(nothing).finish(),
         lambda: list(feed.AllFrames(path, timeline, work)),
         lambda: feed._decode(nothing, None, work),
     ):
