@@ -93,8 +93,7 @@ def _resource(product: ProductForecast) -> str:
 
 def _work(product: ProductForecast) -> Range:
     """Seconds of a core or a GPU."""
-    factor = product.cores_per_worker or 1
-    return Range(**{name: factor * number for name, number in product.worker_s.model_dump().items()})
+    return product.worker_s.times(product.cores_per_worker or 1)
 
 
 def _sums(found: Forecast) -> str:

@@ -20,6 +20,9 @@ class Range(Section):
     value: float
     high: float
 
+    def times(self, factor: float) -> Range:
+        return Range(low=self.low * factor, value=self.value * factor, high=self.high * factor)
+
 
 class Cluster(Section):
     """The machines that a prediction is for."""
@@ -63,7 +66,7 @@ class ProductForecast(Section):
     items: Range  # clips, feature rows …
     bytes: Range
     objects: int  # files: data, index, ledger and receipt of each unit, and the card
-    start_s: float  # to load code and model, once a worker
+    open_s: float  # to load code and model, once a worker
     largest_unit_s: float  # worker-seconds of the unit that takes longest
     workers: int | None = None  # where the config's `pools` bound them
 
@@ -89,7 +92,7 @@ class Forecast(Section):
     probing_s: float
     cluster: Cluster
     efficiency: float
-    start_s: float  # until the first unit is worked on
+    before_s: float  # until workers are started: Ray, and the products' cards
     products: tuple[ProductForecast, ...]
     wall_s: Range
     core_s: Range  # of one core, all products

@@ -6,12 +6,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.forecast import predict
 from pipeline.forecast.bench import WHOLE_S, lay_out
+from pipeline.forecast.cluster import bottleneck, core_s, cost, gpu_s, hours, scaled
 from pipeline.forecast.fit import certain
 from pipeline.forecast.lengths import lengths_s
 from pipeline.forecast.probe import Prober, ProductProbe
@@ -22,6 +24,7 @@ from schemas.config import Clips, Config
 from schemas.errors import UsageError
 from schemas.forecast import Cluster, Forecast
 
+RAY_START_S = 6.0  # of a local Ray; joining a cluster takes less
 EFFICIENCY = 0.9  # of the work that a busy resource could do in the time, what it does
 
 
@@ -92,9 +95,11 @@ def forecast(
     """The prediction for a manifest: the one that was probed, or another whose videos are like it."""
     seen = predict.manifest_of(manifest, units)
     wholes = predict.predict(probes.products, probes.sample, seen, rates=rates, pools=config.pools)
-    found = predict.hours(wholes, cluster, num_units=seen.num_units, efficiency=efficiency)
+    loads = [whole.load for whole in wholes]
+    before_s = RAY_START_S + sum(product.card_s for product in probes.products)
+    work: dict[str, Any] = {"num_units": seen.num_units, "efficiency": efficiency, "before_s": before_s}
+    found = hours(loads, cluster, **work)
     sizes = manifest["bytes"].to_numpy(zero_copy_only=False).astype(np.float64)
-    num_bytes = sum((whole.num_bytes for whole in wholes), start=certain(0))
     return Forecast(
         machine=machine,
         num_videos=seen.num_rows,
@@ -105,17 +110,17 @@ def forecast(
         probing_s=probes.took_s,
         cluster=cluster,
         efficiency=efficiency,
-        start_s=predict.start_s(wholes),
+        before_s=before_s,
         products=tuple(map(predict.product_forecast, wholes)),
         wall_s=found.wall_s,
-        core_s=predict.core_s(wholes).range,
-        gpu_s=predict.gpu_s(wholes).range,
-        bytes=num_bytes.range,
+        core_s=core_s(loads).range,
+        gpu_s=gpu_s(loads).range,
+        bytes=sum((whole.num_bytes for whole in wholes), start=certain(0)).range,
         objects=sum(whole.objects for whole in wholes),
         puts=predict.puts(wholes, seen.num_units),
-        cost=predict.cost(found.wall_s, cluster),
-        bottleneck=predict.bottleneck(wholes, found),
-        scaled=tuple(predict.scaled(wholes, cluster, num_units=seen.num_units, efficiency=efficiency)),
+        cost=cost(found.wall_s, cluster),
+        bottleneck=bottleneck(loads, found),
+        scaled=tuple(scaled(loads, cluster, **work)),
         assumptions=tuple(_assumptions(probes, config, wholes, efficiency)),
     )
 
@@ -132,7 +137,7 @@ def _assumptions(probes: Probes, config: Config, wholes: Sequence[predict.Whole]
     given = [whole.probe.product.name for whole in features if whole.is_given]
     if given:
         lines.append(f"GPU rates were given, not measured: {', '.join(given)}; what their inputs cost CPUs is left out")
-    on_cpu = [whole for whole in features if whole.device == "cpu"]
+    on_cpu = [whole for whole in features if whole.load.device == "cpu"]
     if on_cpu:
         lines.append(
             "no GPU here: features counted as CPU work, a model on each node; "

@@ -52,6 +52,7 @@ class ProductProbe:
     card_s: float  # to make its card, once a run
     open_s: float  # to load code and model and to make a first clip, once a worker
     unit_s: float  # of each unit, beside its videos
+    unit_cpu_s: float
     unit_bytes: float
     files_per_unit: int
     videos: tuple[VideoCost, ...]  # clips and flow
@@ -133,6 +134,7 @@ class Prober:
             card_s=card_s,
             open_s=workers.start_s,
             unit_s=unit_s,
+            unit_cpu_s=empty_cpu_s,
             unit_bytes=unit_bytes,
             files_per_unit=none[0].num_files,
             videos=tuple(costs),
@@ -188,6 +190,7 @@ class Prober:
             card_s=card_s,
             open_s=workers.start_s,
             unit_s=0.0 if is_rated else none.wall_s,
+            unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,
             files_per_unit=none.num_files,
             videos=(),
