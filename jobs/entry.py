@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from pipeline.secrets import NO_SECRETS, has_secret, redacted
 from schemas.errors import ReelmillError, UsageError
 
 EXIT_ERROR = 1
@@ -43,6 +44,8 @@ def interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_app(app: typer.Typer) -> NoReturn:
     """Run a typer app and turn what it raises into a sentence and an exit status."""
+    if any(has_secret(word) for word in sys.argv[1:]):  # before anything repeats it
+        _fail(f"{' '.join(word for word in sys.argv[1:] if has_secret(word))}: {NO_SECRETS}", EXIT_USAGE)
     try:
         app()
     except UsageError as error:
@@ -59,5 +62,5 @@ def run_app(app: typer.Typer) -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print(f"reelmill: {message}", file=sys.stderr)
+    print(f"reelmill: {redacted(message)}", file=sys.stderr)
     sys.exit(status)

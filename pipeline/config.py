@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pipeline.secrets import NO_SECRETS, has_secret, redacted
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
 from schemas.section import Section
@@ -74,6 +75,7 @@ def parse_config(text: str, name: str) -> Config:
     if not isinstance(values, dict) or root is None:
         raise UsageError(f"{name}: a config is a mapping that starts with `dataset:`, got {type(values).__name__}")
     _refuse_repeated_keys(root, name)
+    _refuse_secrets(root, name)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -183,3 +185,16 @@ def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _refuse_repeated_keys(item, name)
+
+
+def _refuse_secrets(node: yaml.Node, name: str) -> None:
+    """A config is copied to the dataset, and its values stand in messages and cards."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _refuse_secrets(key, name)
+            _refuse_secrets(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_secrets(item, name)
+    elif has_secret(str(node.value)):
+        raise UsageError(f"{name}:{node.start_mark.line + 1}: {redacted(str(node.value))}: {NO_SECRETS}")

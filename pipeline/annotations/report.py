@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Literal, Protocol
 
+from pipeline.secrets import redacted
 from schemas.errors import UsageError
 
 EntryProblem = Literal["duplicate_row", "malformed_row", "bad_segment"]  # what an index of videos has a word for, too
@@ -54,6 +55,7 @@ class Report:
         self.counts[kind] += 1
         named = self._first.setdefault(kind, [])
         if len(named) < NUM_NAMED:
+            value, detail = redacted(value), redacted(detail)
             where = f"{value[:_MAX_VALUE]} line {line}" if line else value[:_MAX_VALUE]
             named.append(f"{where}: {detail}".encode("utf-8", "backslashreplace").decode())
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.annotations.report import Problem, Report
+from pipeline.secrets import redacted
 
 IssueKind = Literal[
     "row_without_file",  # a row of the list names a video that is not there
@@ -52,8 +53,8 @@ class Issues:
         """Note one issue; `line` is 1-based."""
         self._kinds.append(kind)
         self._lines.append(line or 0)
-        self._values.append(_printable(value[:_MAX_VALUE]))
-        self._details.append(_printable(detail))
+        self._values.append(_printable(redacted(value)[:_MAX_VALUE]))
+        self._details.append(_printable(redacted(detail)))
 
     def table(self) -> pa.Table:
         """All issues (ISSUE_SCHEMA), sorted by kind, line, value and detail."""
