@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.forecast.compare import Comparison, Pair
 from schemas.forecast import Cluster, Forecast, ProductForecast, Range
 
 WIDTH = 100  # columns, where the output is no terminal
@@ -20,6 +21,7 @@ TIMES: Scale = ((100, 1, "s"), (6000, 60, "min"), (72 * 3600, 3600, "h"), (inf, 
 WORK: Scale = ((100, 1, "s"), (6000, 60, "min"), (inf, 3600, "h"))
 SIZES: Scale = ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (inf, 1e12, "TB"))
 PLAIN: Scale = ((inf, 1, ""),)
+SECONDS: Scale = ((1, 1e-3, "ms"), (inf, 1, "s"))
 
 
 def show(number: float, scale: Scale) -> str:
@@ -117,3 +119,35 @@ def _more_nodes(found: Forecast) -> Table:
         row = [nodes, spread(larger.wall_s, TIMES)]
         table.add_row(*row, *([spread(larger.cost, PLAIN)] if larger.cost else []))
     return table
+
+
+# ---------------------------------------------------------------- afterwards
+
+
+def print_comparison(found: Comparison) -> None:
+    """Predicted, actual, and the one over the other."""
+    console = plan_console()
+    table = Table(title="planned : actual", title_justify="left", box=box.SIMPLE)
+    for column in ("product", "videos", "worker-s a video", "CPU-s a video", "stored a video"):
+        table.add_column(column, justify="left" if column == "product" else "right")
+    for product in found.products:
+        table.add_row(
+            product.product,
+            f"{product.videos:,}",
+            _pair(product.worker_s, SECONDS),
+            _pair(product.cpu_s, SECONDS),
+            _pair(product.bytes, SIZES),
+        )
+    if found.products:
+        console.print(table)
+    if found.wall_s is not None:
+        gpus = f" and {found.num_gpus} GPUs" if found.num_gpus else ""
+        where = f"on {found.num_cores} cores{gpus}"
+        console.print(f"time {where}, from the first unit to the last: {_pair(found.wall_s, TIMES)}", markup=False)
+    for path in found.others:
+        console.print(f"{path} was not planned with these settings: `reelmill plan` predicts it anew", markup=False)
+
+
+def _pair(pair: Pair, scale: Scale) -> str:
+    ratio = "" if pair.ratio is None else f" = {pair.ratio:.2f}"
+    return f"{show(pair.predicted, scale)} : {show(pair.actual, scale)}{ratio}"

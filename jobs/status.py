@@ -12,8 +12,11 @@ import typer
 
 from jobs.display import products_table, tight_bounds, wide_console
 from jobs.entry import run_verb
+from jobs.plan_display import print_comparison
 from jobs.prepare import plan_config, stored_plan
+from pipeline import runs
 from pipeline.config import load_config
+from pipeline.forecast.compare import Comparison, compare, load_plan
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from schemas.ledger import STATUSES, LedgerRow
@@ -34,13 +37,33 @@ def main(
     states = survey(store, plan)
     lost = failed_rows(store, states)
     losses = flow_losses(store, states)
+    planned = _compare(store, states)
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
-        print(json.dumps({"dataset": store.uri, "products": products, "flow": flow, "failed": _rows(lost)}))
+        print(
+            json.dumps(
+                {
+                    "dataset": store.uri,
+                    "products": products,
+                    "flow": flow,
+                    "failed": _rows(lost),
+                    "plan": planned and asdict(planned),
+                }
+            )
+        )
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)
+    if planned is not None:
+        print_comparison(planned)
+
+
+def _compare(store: Store, states: list[ProductState]) -> Comparison | None:
+    """What `reelmill plan` predicted beside what was spent; None where nothing was planned, or nothing was made."""
+    found = load_plan(store)
+    spent = runs.spent(store, {state.path: state.fingerprint for state in states})
+    return None if found is None else compare(found, states, spent)
 
 
 def _as_dict(state: ProductState) -> dict[str, object]:

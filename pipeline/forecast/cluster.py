@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipeline.forecast.fit import Doubtful, certain
 from schemas.forecast import Cluster, Device, ProductForecast, Range, Scaled
 
+MOST = 0.5  # of the time; what takes less does not decide it
 TAIL = 0.5  # of the largest unit's way through all stages: the end, when workers run out of units one after the other
 
 
@@ -145,6 +146,8 @@ def scaled(
 def bottleneck(loads: Sequence[Load], found: Hours) -> str:
     """What decides the time, and what would shorten it."""
     busy = f"busy for {found.share:.0%} of the time"
+    if found.share < MOST:
+        return f"starting up and the last units, as the work itself takes {found.share:.0%} of the time"
     if found.limited_by == "gpus":
         work = {load.product: load.worker_s.value for load in loads if load.device == "gpu"}
         return f"the GPUs, {busy}: {_heaviest(work)}; more GPUs shorten it"

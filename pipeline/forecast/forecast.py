@@ -143,7 +143,7 @@ def _assumptions(probes: Probes, config: Config, wholes: Sequence[predict.Whole]
             "no GPU here: features counted as CPU work, a model on each node; "
             f"give --gpu-rate {on_cpu[0].probe.product.name}=CLIPS_PER_S to have them on GPUs"
         )
-    if any(whole.probe.device == "gpu" for whole in wholes):
+    if any(whole.load.device == "gpu" and not whole.is_given for whole in wholes):
         lines.append("a GPU of the cluster does what the GPU of this machine does")
     if config.heads:
         lines.append(f"training, which `run` does at the end, is not predicted: {', '.join(config.heads)}")
