@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -43,6 +45,14 @@ class Comparison:
     wall_s: Pair | None  # of the units' part of the runs, on as many cores and GPUs as they had
     num_cores: int
     num_gpus: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain JSON values, with each ratio."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        pairs = [product[name] for product in found["products"] for name in ("worker_s", "cpu_s", "bytes")]
+        for pair in [*pairs, *([found["wall_s"]] if found["wall_s"] else [])]:
+            pair["ratio"] = Pair(**pair).ratio
+        return found
 
 
 def load_plan(store: Store) -> Forecast | None:
