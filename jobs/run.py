@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import tarfile
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -21,7 +20,9 @@ from jobs.prepare import Prepared, prepare
 from jobs.train import results_tables, train_heads
 from pipeline import pictures, receipts, runner
 from pipeline.config import load_config, placed_in
+from pipeline.lease import hold
 from pipeline.stages import package_versions
+from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from pipeline.units import read_labels
 from schemas.config import Config
@@ -46,13 +47,20 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
 ) -> None:
     """Run a config's graph: what is finished is skipped, what is missing or stale is made."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is as gentle as Ctrl-C
     if not source.is_dir() and (dataset or weights or model):
         raise UsageError("--dataset, --weights and --model go with a folder; a config says it all itself")
     if source.is_dir():
         config = folder_config(source, dataset=dataset, weights=weights, model=model)
     else:
         config = load_config(source)
+    with hold(Store(config.dataset), what=f"reelmill run {source}"):
+        _run(config, source, address=address, workers=workers, retry_failed=retry_failed, as_json=as_json)
+
+
+def _run(
+    config: Config, source: Path, *, address: str | None, workers: int | None, retry_failed: bool, as_json: bool
+) -> None:
+    """All of it, as the one writer of the dataset."""
     with nullcontext() if source.is_dir() else placed_in(source):
         prepared = prepare(config)
         if retry_failed:
@@ -98,7 +106,15 @@ def _make_products(prepared: Prepared, *, address: str | None, workers: int | No
         if state.pending:
             store.delete(f"{state.path}/{PREVIEW_FILE}")  # drawn anew at the end, wherever this run is killed
     with runner.cluster(address=address, workers=workers), run_display(states) as display:
-        errors = runner.run_plan(plan, store, limits=prepared.config.limits, pending=pending, on_progress=display)
+        errors = runner.run_plan(
+            plan,
+            store,
+            limits=prepared.config.limits,
+            pools=prepared.config.pools,
+            pending=pending,
+            on_progress=display,
+            say=lambda sentence: Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False),
+        )
     for state in states:
         receipts.sweep(store, state.path)
     if errors:
@@ -151,8 +167,8 @@ def _retract_failed(prepared: Prepared) -> None:
     """Take back every unit with a failed row, so that this run makes it again."""
     # downstream first: a kill in between must not leave a head or features that trust what was taken back
     for state in reversed(survey(prepared.store, prepared.plan)):
-        for index, receipt in state.standing.items():
-            if receipt.rows.get("failed"):
+        for index, made in state.standing.items():
+            if made.num_failed:
                 receipts.retract(prepared.store, state.path, index)
 
 

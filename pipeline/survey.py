@@ -15,9 +15,34 @@ import pyarrow.parquet as pq
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
-from schemas.ledger import LedgerRow
+from schemas.ledger import STATUSES, LedgerRow
 from schemas.receipt import Receipt
 from schemas.work import PoolRecord, UnitWork
+
+REMOTE_THREADS = 64  # on an object store the latency wants many requests at once
+READ_AT_ONCE = 4096  # receipts under way; the whole of each is in memory until it was looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is kept of a receipt that stands: a dataset has 100,000 of them, and each may name dozens of files."""
+
+    counts: tuple[int, ...]  # ledger rows, in the order of STATUSES
+    items: int
+    bytes: int
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> Standing:
+        counts = tuple(receipt.rows.get(status, 0) for status in STATUSES)
+        return cls(counts, receipt.items, sum(entry.bytes for entry in receipt.files))
+
+    @property
+    def rows(self) -> dict[str, int]:
+        return dict(zip(STATUSES, self.counts, strict=True))
+
+    @property
+    def num_failed(self) -> int:
+        return self.counts[STATUSES.index("failed")]
 
 
 @dataclass
@@ -28,7 +53,7 @@ class ProductState:
     fingerprint: str
     num_units: int
     num_rows: int
-    standing: dict[int, Receipt] = field(default_factory=dict)  # unit index -> receipt
+    standing: dict[int, Standing] = field(default_factory=dict)  # by unit index
     num_stale: int = 0
 
     @property
@@ -39,15 +64,16 @@ class ProductState:
     @property
     def rows(self) -> Counter[str]:
         """Ledger rows per status, of the units that stand."""
-        return receipts.total(self.standing.values())
+        sums = [sum(column) for column in zip(*(made.counts for made in self.standing.values()), strict=True)]
+        return Counter(dict(zip(STATUSES, sums or [0] * len(STATUSES), strict=True)))
 
     @property
     def items(self) -> int:
-        return sum(receipt.items for receipt in self.standing.values())
+        return sum(made.items for made in self.standing.values())
 
     @property
     def bytes(self) -> int:
-        return sum(entry.bytes for receipt in self.standing.values() for entry in receipt.files)
+        return sum(made.bytes for made in self.standing.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +119,21 @@ def survey_product(store: Store, product: Product, units: Sequence[Unit]) -> Pro
     state = ProductState(product.path, product.fingerprint, len(units), sum(unit.num_rows for unit in units))
     present = set(receipts.committed_units(store, product.path))
     made = [unit for unit in units if unit.index in present]
-    # receipts are small: locally a loop is fastest, on an object store the latency wants many at once
-    with ThreadPoolExecutor(1 if store.is_local else 32) as pool:
-        for unit, receipt in zip(made, pool.map(lambda u: receipts.standing(store, product, u), made), strict=True):
-            if receipt is not None:
-                state.standing[unit.index] = receipt
-            else:
-                state.num_stale += 1
+    # receipts are small: locally a loop is fastest
+    with ThreadPoolExecutor(1 if store.is_local else REMOTE_THREADS) as pool:
+        for first in range(0, len(made), READ_AT_ONCE):
+            some = made[first : first + READ_AT_ONCE]
+            for unit, found in zip(some, pool.map(lambda u: _standing(store, product, u), some), strict=True):
+                if found is not None:
+                    state.standing[unit.index] = found
+                else:
+                    state.num_stale += 1
     return state
+
+
+def _standing(store: Store, product: Product, unit: Unit) -> Standing | None:
+    receipt = receipts.standing(store, product, unit)
+    return None if receipt is None else Standing.of(receipt)
 
 
 def survey(store: Store, plan: Plan) -> list[ProductState]:
@@ -112,8 +145,8 @@ def failed_rows(store: Store, states: Sequence[ProductState]) -> dict[str, tuple
     """video_id -> (first product it failed in, its ledger row), over all units that stand."""
     failed: dict[str, tuple[str, LedgerRow]] = {}
     for state in states:
-        for index, receipt in state.standing.items():
-            if receipt.rows.get("failed"):
+        for index, made in state.standing.items():
+            if made.num_failed:
                 for row in receipts.read_ledger(store, state.path, index):
                     if row.status == "failed":
                         failed.setdefault(row.video_id, (state.path, row))
@@ -145,7 +178,7 @@ def flow_losses(store: Store, states: Sequence[ProductState]) -> dict[str, FlowL
 
 
 def _flow_loss(store: Store, state: ProductState) -> FlowLoss | None:
-    filled = [unit for unit, receipt in sorted(state.standing.items()) if receipt.items]
+    filled = [unit for unit, made in sorted(state.standing.items()) if made.items]
     count = min(len(filled), UNITS_LOOKED_AT)
     units = [_losses_of(store, state.path, filled[i * len(filled) // count]) for i in range(count)]
     rows = [row for unit in units for row in unit]

@@ -2,6 +2,11 @@
 
 connect    a cluster's address, or a local Ray for the time of a block
 drain      the graph as a Ray dataset: one row = one unit, chained steps, each with its share of the machine
+feed       the units, said one by one
+rounds     which of them are tried again
+facts      what the cluster has
+requests   what a product asks for on it
+reach      whether every node sees what the run is made of
 worker     what happens on the other side: one unit of one product, errors in the row
 cards      the cards, made on the machines that do the work
 news       what workers say while they work

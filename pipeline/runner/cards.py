@@ -8,12 +8,14 @@ import ray
 
 from pipeline import receipts
 from pipeline.graph import Product
+from pipeline.runner.requests import Request
 from pipeline.stages import card_of
 from pipeline.store import Store
 from schemas.errors import ReelmillError
 
 
-@ray.remote(num_cpus=0, max_calls=1, max_retries=2)  # max_calls: the process that loaded a model goes away after it
+# max_calls: the process that loaded a model goes away after it. A CPU each, so that none lands on a head without any.
+@ray.remote(num_cpus=1, max_calls=1, max_retries=2)
 def _card_task(product: Product, store: Store) -> ReelmillError | None:
     try:
         receipts.write_card(store, card_of(product, store))
@@ -22,16 +24,17 @@ def _card_task(product: Product, store: Store) -> ReelmillError | None:
     return None
 
 
-def write_cards(products: Sequence[Product], store: Store) -> None:
-    """Write the cards before any unit. A card that stands for the same fingerprint is kept."""
-    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
-    for product in products:  # in order: the cards of features and flow read that of their clips
+def write_cards(asked: Sequence[tuple[Product, Request]], store: Store) -> None:
+    """Write the cards before any unit. A card that stands for the same fingerprint is kept.
+
+    A card says which precision or backend the workers use, so it is made where they will be.
+    """
+    for product, request in asked:  # in order: the cards of features and flow read that of their clips
         if receipts.card_stands(store, product):
             continue
-        # the card says which precision or backend the actors use, so it is made on such a machine
-        num_gpus = 1 if has_gpu and product.kind in ("features", "flow") else 0
+        place = {"num_gpus": request.num_gpus, "label_selector": dict(request.labels) or None}
         try:
-            problem = ray.get(_card_task.options(num_gpus=num_gpus).remote(product, store))
+            problem = ray.get(_card_task.options(**place).remote(product, store))
         except ray.exceptions.RayError as error:
             raise ReelmillError(f"{product.path}: its card can't be made: {last_line(error)}") from None
         if problem is not None:

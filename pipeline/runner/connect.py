@@ -11,11 +11,22 @@ from collections.abc import Iterator
 
 import ray
 import ray.data
+from ray._private import ray_constants
 
 from pipeline.threads import num_cores
 from schemas.errors import ReelmillError
 
-CRASHED_UNITS_ALLOWED = 8  # units whose worker died on every attempt; beyond this the run stops
+# Units that a round drops, their workers having died on every attempt, before it is broken off; see runner.rounds. Each
+# costs three workers, so a stage that can't run anywhere is found out soon; a round that breaks off with something done
+# is followed by another.
+CRASHED_UNITS_ALLOWED = 32
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off, Ray keeps to 127.0.0.1, as it does there by default
+_local = False
+
+
+def is_local_ray() -> bool:
+    """Whether this process started its Ray by itself, just for its own run."""
+    return _local
 
 
 @contextlib.contextmanager
@@ -28,7 +39,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            with _native_stderr_hidden():
+            with _native_stderr_hidden(), _bound_to_loopback():
                 ray.init(
                     address="local",  # without it ray looks for any cluster on this machine, and joins that
                     num_cpus=workers or num_cores(),
@@ -40,7 +51,10 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
     except Exception as error:  # a bare one, where Ray's own processes start too slowly on a busy machine
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise ReelmillError(f"can't reach or start {where}: {error}") from None
+    global _local
+    _local = not address
     context = ray.data.DataContext.get_current()
+    context.target_max_block_size = 1  # byte: each row is a block of its own, so each unit is a task of its own
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_options.preserve_order = False
@@ -52,7 +66,26 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
     try:
         yield
     finally:
+        _local = False
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _bound_to_loopback() -> Iterator[None]:
+    """For a Ray that starts in the block: no port of it can be reached from another machine.
+
+    `_node_ip_address="127.0.0.1"` does not do it: Ray takes that for a mistake and looks for a better address.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(LOOPBACK_SWITCH)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK_SWITCH] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[0]
+        if before[1] is None:
+            del os.environ[LOOPBACK_SWITCH]
+        else:
+            os.environ[LOOPBACK_SWITCH] = before[1]
 
 
 @contextlib.contextmanager

@@ -1,14 +1,24 @@
 """The graph as a Ray dataset: one row is one unit (descriptors travel through Ray, bytes go to storage).
 
 The stages are chained, so units flow through them as a pipeline: unit 7 is decoded while the features of unit 6 are
-extracted. All of Ray Data's knobs are here.
+extracted. The knobs of Ray Data are here, in feed (the units) and in connect (its context).
+
+Where neighbours ask Ray for the same (clips, then flow on CPUs, when no pool tells them apart), Ray Data makes them one
+task, and that is wanted: a unit then goes through both at once, so that a fast stage can't run ahead of a slow one, and
+there is half as much to schedule. A task that is tried again skips the part whose receipt stands. Stages that ask for
+different things stay apart; Ray Data reserves a share of the CPUs for each and starts first what has least output
+waiting, which is the stage that the others wait for. What waits between two stages is a few hundred bytes a unit.
+
+The order is that of the plan: features of clips before flow, so that a GPU has work early, and whatever its order a
+chain costs no throughput once as many units are under way as there are workers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 import ray.data
@@ -16,11 +26,20 @@ import ray.data
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.runner.cards import last_line, write_cards
+from pipeline.runner.connect import is_local_ray
+from pipeline.runner.facts import cluster_facts
+from pipeline.runner.feed import largest_first, unit_dataset
 from pipeline.runner.news import hearing
+from pipeline.runner.reach import check_reach
+from pipeline.runner.requests import Facts, Request, check, request_of, wants_gpu
+from pipeline.runner.rounds import Rounds
 from pipeline.runner.worker import ActorStep, Tell, step
 from pipeline.store import Store
-from pipeline.survey import Progress
+from pipeline.survey import News
 from schemas.config import Limits
+from schemas.pools import Pools
+
+NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,55 +57,96 @@ def run_plan(
     *,
     limits: Limits,
     pending: Sequence[Unit],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[News], None],
+    pools: Pools = Pools(),  # noqa: B008  # frozen
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[UnitError]:
-    """Make every pending unit of every clips, features and flow product; returns those that could not be made."""
+    """Make every pending unit of every clips, features and flow product; returns those that could not be made.
+
+    `say` gets a sentence for each thing that the run waits for. Raises UsageError where the cluster can never have what
+    the products ask for, and where a node can't see what the run is made of.
+    """
     products = [product for product in plan.products if product.kind != "heads"]
-    write_cards(products, store)
+    facts = cluster_facts(is_local=is_local_ray())
+    before = requests_of(products, [wants_gpu(product) for product in products], pools, facts)
+    for sentence in check(before, facts):
+        say(sentence)
+    check_reach(store, before, facts, pending)
+    write_cards(before, store)
     if not pending or not products:
         return []
-    with hearing(on_progress) as tell:
-        return list(_drain(_dataset(products, store, limits, pending, tell)))
+    asked = requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts)
+    rounds = Rounds(largest_first(pending))
+    errors: list[UnitError] = []
+    with hearing(rounds.listening(on_progress)) as tell:
+        while units := rounds.next():
+            errors += _drain(_dataset(asked, store, limits, units, tell), rounds)
+            if any(error.fatal for error in errors):
+                return errors
+    return [*errors, *(UnitError(unit, message, fatal=False) for unit, message in rounds.given_up())]
 
 
-def _drain(dataset: ray.data.Dataset) -> Iterator[UnitError]:
+def requests_of(
+    products: Sequence[Product], uses_gpu: Sequence[bool], pools: Pools, facts: Facts
+) -> list[tuple[Product, Request]]:
+    """What each product asks for, beside the others."""
+    beside = list(zip(products, uses_gpu, strict=True))
+    return [
+        (product, request_of(product, uses_gpu=uses, pools=pools, facts=facts, beside=beside))
+        for product, uses in beside
+    ]
+
+
+def _drain(dataset: ray.data.Dataset, rounds: Rounds) -> Iterator[UnitError]:
     """Pull units through the chain of stages, and yield the errors; stop at the first fatal one."""
     try:
         for row in dataset.iter_rows():
+            rounds.ended(row["index"])
             for message in json.loads(row["errors"]).values():
                 yield UnitError(row["index"], message, row["fatal"])
             if row["fatal"]:
                 return
     except ray.exceptions.RayError as error:
-        yield UnitError(-1, f"workers died again and again, so the run stopped: {last_line(error)}", fatal=True)
+        rounds.broke_off(last_line(error))
 
 
 def _dataset(
-    products: Sequence[Product], store: Store, limits: Limits, pending: Sequence[Unit], tell: Tell
+    asked: Sequence[tuple[Product, Request]], store: Store, limits: Limits, units: Sequence[Unit], tell: Tell
 ) -> ray.data.Dataset:
     """The graph: one row = one unit = one block; every step is 1:1."""
-    rows = [{**asdict(unit), "errors": "{}", "fatal": False} for unit in pending]
-    dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    num_gpus = int(ray.cluster_resources().get("GPU", 0))
-    for product in products:
+    dataset = unit_dataset(units)
+    for product, request in asked:
         settings = {"product": product, "store": store, "limits": limits, "tell": tell}
-        if not _holds_a_gpu(product, store):
-            # 1:1, on every core: decoding and flow are the wide part. A video that kills its decoder is caught inside
-            # the stage; the two retries are for workers lost to their node.
-            dataset = dataset.map(step, fn_kwargs=settings, num_cpus=1, max_retries=2)  # type: ignore[arg-type]
+        place: dict[str, Any] = {
+            "num_cpus": request.num_cpus,
+            "num_gpus": request.num_gpus,
+            "label_selector": _selector(request),
+        }
+        if not request.holds:
+            # 1:1, on every core that its pool leaves it: decoding and flow are the wide part. A video that kills its
+            # decoder is caught inside the stage; the two retries are for workers lost to their node. A node that is
+            # drained first (spot) costs none of them; one that is just gone costs one.
+            workers = min(request.workers, len(units)) if request.workers else None
+            compute = ray.data.TaskPoolStrategy(size=workers)
+            dataset = dataset.map(step, fn_kwargs=settings, compute=compute, max_retries=2, **place)  # type: ignore[arg-type]
         else:
-            # 1:1, an actor for each GPU; without one, a single model that uses all cores by its own threads.
-            # Zero logical CPUs: the decoders must be able to take every core while the model waits for units.
+            # 1:1, actors that keep their model. A pool of fixed size, which starts with whatever of it there is: Ray
+            # Data's own growing and shrinking throws models away.
             dataset = dataset.map(
                 ActorStep,  # type: ignore[arg-type]  # ray takes callable classes and fn_kwargs; its types do not
                 fn_kwargs=settings,
-                compute=ray.data.ActorPoolStrategy(size=max(1, num_gpus)),
-                num_cpus=0,
-                num_gpus=1 if num_gpus else 0,
+                compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, len(units))),
                 max_restarts=-1,
                 max_task_retries=2,
+                **place,
             )
     return dataset
+
+
+def _selector(request: Request) -> dict[str, str] | None:
+    """No `fallback_strategy` beside it: a stage that waits for its nodes beats one that decodes on the head."""
+    shunned = {NODE_ID_LABEL: f"!in({','.join(request.shuns)})"} if request.shuns else {}
+    return {**request.labels, **shunned} or None
 
 
 def _holds_a_gpu(product: Product, store: Store) -> bool:

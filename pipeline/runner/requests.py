@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,12 +22,13 @@ SHARES = 10_000  # Ray counts a resource in ten-thousandths
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What one node has in all, busy or not."""
+    """What one node has in all, busy or not; of those that may still come, `count` alike."""
 
     num_cpus: float
     num_gpus: float
     labels: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ class Facts:
     def can_have_gpus(self) -> bool:
         return any(node.num_gpus >= 1 for node in (*self.nodes, *self.possible))
 
+    def total(self, what: Literal["num_cpus", "num_gpus"]) -> float:
+        """Of all nodes, when every one that could be is there: those that are have a type too."""
+        return max(sum(getattr(node, what) * node.count for node in some) for some in (self.nodes, self.possible))
+
     def has_role(self, role: Role) -> bool:
         """Whether some node carries this role, or could: only then may a stage ask for it."""
         return any(node.labels.get(ROLE_LABEL) == role for node in (*self.nodes, *self.possible))
@@ -61,10 +66,12 @@ class Request:
     labels: Mapping[str, str]
     workers: int | None  # None: as many as fit
     holds: bool  # a worker is an actor that keeps a model, where others are tasks
+    shuns: tuple[str, ...] = ()  # nodes without CPUs, where what takes none would otherwise land
 
     def fits(self, node: Node) -> bool:
         """Whether an idle node of this kind could hold one worker."""
         labelled = all(node.labels.get(key) == value for key, value in self.labels.items())
+        labelled = labelled and node.name not in self.shuns
         return labelled and node.num_cpus >= self.num_cpus and node.num_gpus >= self.num_gpus
 
 
@@ -95,7 +102,8 @@ def request_of(
     # Without GPUs a model uses all cores of its node by its own threads. Zero logical CPUs: the decoders must be able
     # to take every core while the model waits for units.
     cpus = 0 if pool.cpus is None else pool.cpus
-    return Request(cpus, num_gpus, _labels(GPU if num_gpus else CPU, facts), workers, holds=True)
+    shuns = () if cpus or num_gpus else tuple(node.name for node in facts.nodes if not node.num_cpus)
+    return Request(cpus, num_gpus, _labels(GPU if num_gpus else CPU, facts), workers, holds=True, shuns=shuns)
 
 
 def _share(share: float) -> float:
@@ -114,22 +122,44 @@ def _labels(role: Role, facts: Facts) -> dict[str, str]:
     return {ROLE_LABEL: role} if facts.has_role(role) else {}
 
 
-def check(requests: Iterable[tuple[Product, Request]], facts: Facts) -> list[str]:
+def check(requests: Sequence[tuple[Product, Request]], facts: Facts) -> list[str]:
     """What has to be waited for, in sentences; empty where the cluster has it all.
 
-    Raises UsageError for what no node of this cluster can ever have: Ray would wait for it for ever.
+    Raises UsageError for what this cluster can never have: Ray would wait for it for ever.
     """
     waiting = []
     for product, request in requests:
         if any(request.fits(node) for node in facts.nodes):
             continue
+        asked = f"{product.path} {{}} a node with {describe(request)}"
         if not facts.may_grow and not any(request.fits(node) for node in facts.possible):
             raise UsageError(
-                f"{product.path} asks for a node with {describe(request)}, and this cluster has none: "
-                f"{_largest(facts)}; set pools.{product.kind} to what it has, or start such a node"
+                f"{asked.format('asks for')}, and this cluster has none: {_largest(facts)}; set "
+                f"pools.{product.kind} to what it has, or start such a node"
             )
-        waiting.append(f"{product.path} waits for a node with {describe(request)}, which the cluster has to start")
+        waiting.append(f"{asked.format('waits for')}, which the cluster has to start")
+    _check_held("num_gpus", "GPUs", [request for _, request in requests], facts)
+    _check_held("num_cpus", "CPUs", [request for _, request in requests], facts)
     return waiting
+
+
+def _check_held(what: Literal["num_cpus", "num_gpus"], noun: str, requests: Sequence[Request], facts: Facts) -> None:
+    """What actors hold for the whole run must leave room for the largest task: else units would wait for ever."""
+    held = sum(getattr(request, what) * (request.workers or 1) for request in requests if request.holds)
+    task = max((getattr(request, what) for request in requests if not request.holds), default=0.0)
+    total = facts.total(what)
+    if held and held + task > total and not facts.may_grow:
+        beside = f", and {task:g} beside them for decoding and flow" if task else ""
+        raise UsageError(
+            f"the workers that keep a model would hold {held:g} {noun}{beside}, and this cluster has {total:g}; set "
+            "pools to fewer workers, or to less for each"
+        )
+
+
+def wants_gpu(product: Product) -> bool:
+    """Whether a product's worker would take a GPU where there is one; of flow's `auto` only the card knows which it
+    took."""
+    return product.kind == "features" or (product.kind == "flow" and product.settings["backend"] in ("auto", "cuda"))
 
 
 def describe(request: Request) -> str:

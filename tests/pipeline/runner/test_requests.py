@@ -33,7 +33,10 @@ def test_decoding_takes_a_core_each_and_as_many_as_there_are() -> None:
 def test_a_model_takes_a_gpu_each_or_a_node_where_there_is_none() -> None:
     assert ask(C3D, GPU_BOX) == Request(0, 1, {}, 2, holds=True)
     assert ask(C3D, LAPTOP) == Request(0, 0, {}, 1, holds=True)
-    assert ask(C3D, Facts((Node(0, 0), Node(4, 0), Node(4, 0)))).workers == 2  # the head without CPUs holds no model
+
+    with_head = Facts((Node(0, 0, name="head"), Node(4, 0, name="a"), Node(4, 0, name="b")))
+    assert ask(C3D, with_head) == Request(0, 0, {}, 2, holds=True, shuns=("head",))
+    assert [ask(C3D, with_head).fits(node) for node in with_head.nodes] == [False, True, True]
 
 
 def test_products_that_want_a_gpu_share_each() -> None:
@@ -79,3 +82,16 @@ def test_what_an_autoscaler_can_start_is_waited_for() -> None:
     assert sentence.startswith("features/c3d waits for a node with 1 GPU, labelled reelmill-role=gpu, which")
     unknown = Facts((Node(4, 0),), may_grow=True)
     assert len(check([(C3D, ask(C3D, unknown, features={"gpus": 8}))], unknown)) == 1
+
+
+def test_what_is_held_for_the_whole_run_must_fit_at_once() -> None:
+    both = {"workers": 4, "gpus": 1}
+    requests = [
+        (product, ask(product, GPU_BOX, C3D if product is I3D else I3D, features=both)) for product in (C3D, I3D)
+    ]
+    with pytest.raises(UsageError, match="would hold 4 GPUs, and this cluster has 2"):
+        check(requests, GPU_BOX)
+    assert check(requests, Facts(GPU_BOX.nodes, possible=(Node(8, 1, count=4),))) == []
+    greedy = ask(C3D, LAPTOP, features={"workers": 8, "cpus": 1})
+    with pytest.raises(UsageError, match="would hold 8 CPUs, and 1 beside them for decoding and flow, and"):
+        check([(CLIPS, ask(CLIPS, LAPTOP)), (C3D, greedy)], LAPTOP)

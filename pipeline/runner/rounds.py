@@ -1,0 +1,87 @@
+"""Which units are tried again: a run ends when each unit was made, or has taken its workers down too often.
+
+Ray tries a unit three times by itself and then drops it (or ends the dataset, when it has dropped too many). What was
+dropped goes into a further round, after everything else, as long as rounds get anywhere: a flaky node costs a night's
+run some minutes, and one video that kills every worker is named at the end, when all others are done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from pipeline.graph import Unit
+from pipeline.survey import Began, News
+
+ROUNDS_PER_UNIT = 2  # of three attempts each, in which a unit was lost while the others went on
+NAMED = 10
+
+
+class Rounds:
+    """What is left to do, and what is known of those that were lost."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self._left = {unit.index: unit for unit in units}
+        self._losses: Counter[int] = Counter()  # unit -> rounds in which its workers died
+        self._last_began: dict[int, str] = {}  # unit -> the product in which it was last taken up
+        self._began: set[int] = set()  # in this round
+        self._given_up: list[int] = []
+        self._reason = ""  # of the last round that broke off
+        self._is_first = True
+        self._num_before = 0
+
+    def next(self) -> list[Unit]:
+        """The units of the next round, in the order of the first; those that were lost before come last. None where
+        nothing is left, or the last round got nowhere."""
+        if not self._is_first:
+            self._close()
+        self._is_first, self._began, self._num_before = False, set(), len(self._left)
+        return sorted(self._left.values(), key=lambda unit: self._losses[unit.index])  # stable
+
+    def _close(self) -> None:
+        """Count the losses of the round that ended."""
+        got_nowhere = len(self._left) == self._num_before
+        for unit in self._left:
+            # of a round that broke off only what had begun was lost; the others were never tried
+            if not self._reason or unit in self._began:
+                self._losses[unit] += 1
+        lost = [unit for unit in self._left if got_nowhere or self._losses[unit] >= ROUNDS_PER_UNIT]
+        self._given_up += lost
+        for unit in lost:
+            del self._left[unit]
+        if not got_nowhere:
+            self._reason = ""
+
+    def ended(self, unit: int) -> None:
+        """A unit came out at the end of the chain, made or with an error of its own."""
+        self._left.pop(unit, None)
+
+    def broke_off(self, reason: str) -> None:
+        """The round ended before all units were tried."""
+        self._reason = reason
+
+    def listening(self, listener: Callable[[News], None]) -> Callable[[News], None]:
+        """The same listener; what begins is noted on the way."""
+
+        def listen(news: News) -> None:
+            if isinstance(news, Began):
+                self._began.add(news.unit)
+                self._last_began[news.unit] = news.product
+            listener(news)
+
+        return listen
+
+    def given_up(self) -> list[tuple[int, str]]:
+        """(unit, sentence) for each that no round could make; one sentence for all where none of them was at fault."""
+        culprits = [unit for unit in self._given_up if self._losses[unit]]
+        found = []
+        for unit in culprits[:NAMED]:
+            where = f"{self._last_began[unit]} unit" if unit in self._last_began else "unit"
+            found.append((unit, f"{where} {unit:06d}: its worker died every time it was tried{self._because()}"))
+        others = len(self._given_up) - len(found)
+        if others:
+            found.append((-1, f"{others} more units were not made: workers died again and again{self._because()}"))
+        return found
+
+    def _because(self) -> str:
+        return f" ({self._reason})" if self._reason else ""

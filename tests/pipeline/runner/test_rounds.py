@@ -1,0 +1,76 @@
+from pipeline.graph import Unit
+from pipeline.runner.rounds import Rounds
+from pipeline.survey import Began, News
+
+UNITS = [Unit(index, index, 1, f"{index}") for index in (3, 1, 2, 0)]
+
+
+def indices(units: list[Unit]) -> list[int]:
+    return [unit.index for unit in units]
+
+
+def began(rounds: Rounds, *units: int) -> None:
+    listener = rounds.listening(lambda news: None)
+    for unit in units:
+        listener(Began("clips/a", unit, "node"))
+
+
+def test_one_round_where_nothing_is_lost() -> None:
+    rounds, heard = Rounds(UNITS), list[News]()
+    assert indices(rounds.next()) == [3, 1, 2, 0]
+    rounds.listening(heard.append)(Began("clips/a", 3, "node"))
+    assert heard == [Began("clips/a", 3, "node")]
+    for unit in UNITS:
+        rounds.ended(unit.index)
+    assert rounds.next() == []
+    assert rounds.given_up() == []
+
+
+def test_a_unit_that_was_lost_comes_again_and_is_named_when_it_is_lost_again() -> None:
+    rounds = Rounds(UNITS)
+    rounds.next()
+    began(rounds, 0, 1, 2, 3)
+    for unit in (0, 2, 3):
+        rounds.ended(unit)
+    assert indices(rounds.next()) == [1]
+    began(rounds, 1)
+    assert rounds.next() == []
+    assert rounds.given_up() == [(1, "clips/a unit 000001: its worker died every time it was tried")]
+
+
+def test_a_unit_that_a_flaky_node_took_down_is_made_after_all() -> None:
+    rounds = Rounds(UNITS)
+    rounds.next()
+    for unit in (0, 2):
+        rounds.ended(unit)
+    assert indices(rounds.next()) == [3, 1]
+    for unit in (3, 1):
+        rounds.ended(unit)
+    assert rounds.next() == []
+    assert rounds.given_up() == []
+
+
+def test_of_a_round_that_broke_off_what_had_begun_comes_last() -> None:
+    rounds = Rounds(UNITS)
+    rounds.next()
+    began(rounds, 3, 1)
+    rounds.ended(1)
+    rounds.broke_off("too many")
+    assert indices(rounds.next()) == [2, 0, 3]
+    began(rounds, 2, 0, 3)
+    rounds.ended(2)
+    rounds.ended(0)
+    rounds.broke_off("too many")  # because of 3, now alone in it
+    assert rounds.next() == []
+    assert rounds.given_up() == [(3, "clips/a unit 000003: its worker died every time it was tried")]
+
+
+def test_rounds_that_get_nowhere_end_the_run_and_say_why() -> None:
+    rounds = Rounds(UNITS)
+    rounds.next()
+    began(rounds, 3, 1)
+    rounds.broke_off("out of luck")
+    assert rounds.next() == []
+    found = dict(rounds.given_up())
+    assert set(found) == {3, 1, -1}
+    assert found[-1] == "2 more units were not made: workers died again and again (out of luck)"

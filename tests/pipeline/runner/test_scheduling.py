@@ -1,0 +1,67 @@
+"""How units flow through stages of known length, on a real local Ray: who waits for whom."""
+
+import pytest
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+def first_end(log, product: str) -> float:
+    return next(line.ended_s for line in log if line.product == product)
+
+
+def share_done(log, product: str, moment_s: float) -> float:
+    ends = [line.ended_s for line in log if line.product == product]
+    return sum(end <= moment_s for end in ends) / len(ends)
+
+
+@pytest.mark.parametrize(
+    "pools", [{}, {"clips": {"workers": 1}, "flow": {"workers": 1}}], ids=["one task", "two pools"]
+)
+def test_a_fast_stage_does_not_keep_a_slow_one_from_its_units(fake_run, pools) -> None:
+    """Clips take no time and flow does: the last product has its first unit long before the clips are through."""
+    chain = {"clips/a": [], "flow/f": ["clips/a"], "features/f": ["flow/f"]}
+    stages = {"clips/a": {"sleep_s": 0.1}, "flow/f": {"sleep_s": 0.4}, "features/f": {"sleep_s": 0.1}}
+    run = fake_run(chain, [1] * 40, stages, pools=pools)
+    assert run.errors == {}
+    assert {(line.product, line.unit) for line in run.log} == {(path, unit) for path in chain for unit in range(40)}
+    began = first_end(run.log, "features/f")
+    assert share_done(run.log, "clips/a", began) < 0.4
+    # flow goes on at its own pace meanwhile, not after the clips
+    half = [line.ended_s for line in run.log if line.product == "clips/a"][19]
+    assert share_done(run.log, "flow/f", half) > 0.05
+
+
+def test_stages_on_cpu_and_on_the_model_overlap_by_unit(fake_run) -> None:
+    chain = {"clips/a": [], "features/c": ["clips/a"]}
+    stages = {"clips/a": {"sleep_s": 0.3}, "features/c": {"sleep_s": 0.15}}
+    run = fake_run(chain, [1] * 24, stages)
+    clips, features = ([line for line in run.log if line.product == path] for path in chain)
+    overlapping = sum(any(c.began_s < f.ended_s and f.began_s < c.ended_s for c in clips) for f in features)
+    assert overlapping >= 12
+    assert features[0].ended_s < clips[11].ended_s
+
+
+def test_the_largest_units_start_first(fake_run) -> None:
+    sizes = [5, 1, 9, 3, 7, 2]
+    run = fake_run({"clips/a": []}, sizes, {"clips/a": {"sleep_s": 0.2}}, workers=1)
+    assert [line.unit for line in run.log] == [2, 4, 0, 3, 5, 1]
+
+
+def test_one_unit_that_kills_every_worker_is_named_and_all_others_are_made(fake_run) -> None:
+    chain = {"clips/a": [], "features/c": ["clips/a"]}
+    run = fake_run(chain, [1] * 6, {"clips/a": {"kills": [4]}})
+    assert {line.unit for line in run.log if line.product == "features/c"} == {0, 1, 2, 3, 5}
+    assert set(run.errors) == {4}
+    assert run.errors[4].startswith("clips/a unit 000004: its worker died every time it was tried")
+
+
+def test_a_stage_that_kills_every_worker_ends_the_run(fake_run) -> None:
+    run = fake_run({"clips/a": []}, [1] * 3, {"clips/a": {"kills": [0, 1, 2]}})
+    assert run.errors
+    assert all("its worker died every time" in message for message in run.errors.values())
+
+
+def test_what_a_local_ray_can_never_have_is_a_sentence(fake_run) -> None:
+    run = fake_run({"clips/a": [], "features/c": ["clips/a"]}, [1], {}, pools={"features": {"gpus": 1}})
+    assert "features/c asks for a node with 1 GPU, and this cluster has none" in run.errors[-1]
+    assert run.log == []
