@@ -41,17 +41,8 @@ def main(
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
-        print(
-            json.dumps(
-                {
-                    "dataset": store.uri,
-                    "products": products,
-                    "flow": flow,
-                    "failed": _rows(lost),
-                    "plan": planned and asdict(planned),
-                }
-            )
-        )
+        found = {"dataset": store.uri, "products": products, "flow": flow, "failed": _rows(lost)}
+        print(json.dumps({**found, "plan": planned.as_json() if planned else None}))
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)

@@ -1,0 +1,134 @@
+"""The arithmetic from made-up probes to a manifest of a thousand videos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.forecast.predict import Whole, manifest_of, predict, product_forecast, puts, sizes_of
+from pipeline.forecast.probe import BatchCost, ProductProbe, VideoCost
+from pipeline.graph import Product, Unit
+from pipeline.units import plan_units
+from schemas.errors import ReelmillError
+from schemas.manifest import MANIFEST_SCHEMA, SEGMENT_FIELDS
+from schemas.pools import Pools
+
+BYTES = [1000 * (1 + n % 7) for n in range(1000)]
+
+
+def manifest(**columns: list) -> pa.Table:
+    rows = {field.name: [None] * 1000 for field in MANIFEST_SCHEMA} | {
+        "video_id": [f"v{n:04d}" for n in range(1000)],
+        "uri": ["/v.mp4"] * 1000,
+        "labels": [[]] * 1000,
+        "label_ids": [[]] * 1000,
+        "bytes": BYTES,
+    }
+    extra = [field for field in SEGMENT_FIELDS if field.name in columns]
+    return pa.Table.from_pydict(rows | columns, schema=pa.schema([*MANIFEST_SCHEMA, *extra]))
+
+
+def product(kind, name, *upstream: str) -> Product:
+    return Product(kind, name, {}, dict.fromkeys(upstream, ""), 1)
+
+
+def clips_probe(**changes) -> ProductProbe:
+    """0.2 s and 0.1 ms a byte for each video, 3 clips, 10 bytes for each of its own; a unit costs 0.5 s besides."""
+    videos = [
+        VideoCost(
+            video=n,
+            weight=100,
+            worker_s=0.2 + 1e-4 * size,
+            cpu_s=0.1 + 1e-4 * size,
+            items=3.0,
+            num_bytes=10.0 * size,
+        )
+        for n, size in enumerate(SAMPLE["bytes"])
+    ]
+    of = {"device": "cpu", "cores_per_worker": 1, "card_s": 1.0, "open_s": 2.0, "unit_s": 0.5, "unit_cpu_s": 0.25}
+    of |= {"unit_bytes": 2000, "files_per_unit": 4, "videos": tuple(videos), "batches": (), "num_lost": 0}
+    return ProductProbe(**{"product": product("clips", "a"), "reason": ""} | of | changes)
+
+
+SAMPLE = {"videos": np.ones(5), "bytes": np.array([1000.0, 2000, 4000, 6000, 7000])}
+
+
+def features_probe(**changes) -> ProductProbe:
+    """0.4 s for each clip on all of 8 cores, and two rows of 100 bytes."""
+    batches = [BatchCost(clips=n, rows=2 * n, worker_s=0.4 * n, cpu_s=3.0 * n, num_bytes=200 * n) for n in (30, 40)]
+    changes = {"cores_per_worker": 8, "videos": (), "batches": tuple(batches)} | changes
+    return clips_probe(product=product("features", "c", "clips/a"), **changes)
+
+
+def units() -> list[Unit]:
+    return plan_units(manifest(), 10)
+
+
+def wholes(*probes: ProductProbe, rates=(), pools: Pools | None = None) -> list[Whole]:
+    found = manifest_of(manifest(), units())
+    return predict(probes, SAMPLE, found, rates=dict(rates), pools=pools or Pools())
+
+
+def test_clips_of_the_whole_manifest() -> None:
+    (clips,) = wholes(clips_probe())
+    assert clips.grows_with == "bytes"
+    assert clips.load.worker_s.value == pytest.approx(0.2 * 1000 + 1e-4 * sum(BYTES) + 0.5 * 100)
+    assert clips.load.cpu_s.value == pytest.approx(0.1 * 1000 + 1e-4 * sum(BYTES) + 0.25 * 100)
+    assert clips.items.value == pytest.approx(3000)
+    assert clips.num_bytes.value == pytest.approx(10 * sum(BYTES) + 2000 * 100)
+    assert clips.objects == 4 * 100 + 1
+    largest = max(sum(BYTES[start : start + 10]) for start in range(0, 1000, 10))
+    assert clips.load.largest_unit_s == pytest.approx(0.2 * 10 + 1e-4 * largest + 0.5)
+
+
+def test_features_follow_from_their_clips() -> None:
+    _, features = wholes(clips_probe(), features_probe())
+    assert features.load.worker_s.value == pytest.approx(0.4 * 3000 + 0.5 * 100)
+    assert features.load.core_s.value == pytest.approx(8 * (0.4 * 3000 + 0.5 * 100))
+    assert features.items.value == pytest.approx(6000)
+    assert features.num_bytes.value == pytest.approx(200 * 3000 + 2000 * 100)
+    assert features.load.largest_unit_s == pytest.approx(0.4 * 30 + 0.5)
+
+
+def test_a_rate_that_was_given_takes_the_place_of_what_was_measured() -> None:
+    given = features_probe(device="gpu", cores_per_worker=0, unit_s=0.0, unit_cpu_s=0.0)
+    _, features = wholes(clips_probe(), given, rates={"c": 300.0})
+    assert features.load.worker_s.value == pytest.approx(3000 / 300)
+    assert features.load.cpu_s.value == 0
+    assert product_forecast(features).source == "given"
+    assert features.num_bytes.value == pytest.approx(200 * 3000 + 2000 * 100)
+
+
+def test_features_of_nothing_are_refused() -> None:
+    with pytest.raises(ReelmillError, match="features/c: not one clip"):
+        wholes(clips_probe(), features_probe(batches=()))
+
+
+def test_a_pool_is_carried_along() -> None:
+    (clips,) = wholes(clips_probe(), pools=Pools.model_validate({"clips": {"workers": 7}}))
+    assert product_forecast(clips).workers == 7
+
+
+def test_what_a_manifest_tells() -> None:
+    assert set(sizes_of(manifest())) == {"videos", "bytes"}
+    assert set(sizes_of(manifest(bytes=[None, *BYTES[1:]]))) == {"videos"}
+    ends = sizes_of(manifest(start_s=[None] * 500 + [2.0] * 500, end_s=[10.0] * 1000))
+    assert ends["seconds"].tolist() == [10.0] * 500 + [8.0] * 500
+    segments = sizes_of(manifest(segment_start_s=[[1.0, 2.0]] * 999 + [[]]))
+    assert segments["segments"].tolist() == [2.0] * 999 + [0.1]
+
+
+def test_a_manifest_without_sizes_goes_by_videos() -> None:
+    found = manifest_of(manifest(bytes=[None] * 1000), units())
+    (clips,) = predict([clips_probe()], SAMPLE, found, rates={}, pools=Pools())
+    assert clips.grows_with == "videos"
+    mean_s = np.mean([0.2 + 1e-4 * size for size in SAMPLE["bytes"]])
+    assert clips.load.worker_s.value == pytest.approx(1000 * mean_s + 50)
+
+
+def test_large_files_are_written_in_parts() -> None:
+    small = wholes(clips_probe())
+    assert puts(small, 100) == 401
+    large = wholes(clips_probe(unit_bytes=25 << 20))
+    assert puts(large, 100) == 401 + 100 * (3 + 1)
