@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -21,26 +21,26 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from pipeline.storage.places import resolve, shown
-from pipeline.storage.ranges import RemoteFile
+from pipeline.storage.ranges import RemoteFile, open_object
 from pipeline.storage.remote import Patient
 from pipeline.storage.upload import upload
-from schemas.errors import StorageError
+from schemas.errors import ReelmillError, StorageError
 from schemas.receipt import FileEntry
 
 TEMP_FOLDER = "_tmp"  # in each product folder of a local store; swept when a run starts and when it ends
 
 
-def open_for_reading(uri: str, *, on_wait: Callable[[float], None] = lambda seconds: None) -> BinaryIO | RemoteFile:
+def open_for_reading(uri: str) -> BinaryIO | RemoteFile:
     """A seekable file for reading ranges of a local file or an object; wrap it where reads are small.
 
-    on_wait: called with the seconds that storage made an operation wait, each time it did. Raises OSError as `open`
-    does for a local file; for an object FileNotFoundError, and StorageError where storage stays away or refuses.
+    Raises OSError as `open` does for what is wrong with this one file (there is none, it is denied), StorageError
+    where a remote storage stays away, has another object by then, or would refuse any.
     """
     filesystem, path = resolve(uri)
     if isinstance(filesystem, pafs.LocalFileSystem):
         return cast(BinaryIO, Path(path).open("rb"))
     remote = patient(filesystem)
-    return RemoteFile(remote.filesystem, path, remote.where(path), on_wait=on_wait)
+    return open_object(remote.filesystem, path, remote.where(path))
 
 
 def patient(filesystem: pafs.FileSystem) -> Patient:
@@ -63,7 +63,10 @@ class Store:
         return isinstance(self._fs, pafs.LocalFileSystem)
 
     def path(self, relative: str) -> str:
-        """The path of a file inside this store's filesystem."""
+        """The path of a file inside this store's filesystem. Raises ReelmillError where it would lie outside: names may
+        come from what stands on storage."""
+        if relative.startswith("/") or ".." in relative.split("/") or "\0" in relative:
+            raise ReelmillError(f"{shown(self.uri)}: {relative!r} is refused, since it would lie outside of this folder")
         return str(PurePosixPath(self._root) / relative)
 
     def open(self, relative: str) -> pa.NativeFile:

@@ -83,17 +83,14 @@ def patience_s() -> float:
     return seconds
 
 
-def persist(
-    act: Callable[[], T], where: str, *, doing: Doing, on_wait: Callable[[float], None] = lambda seconds: None
-) -> T:
+def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
     """`act()`, again and again while what it raises is transient, for `patience_s`.
 
-    on_wait: called after each attempt and each pause that failed, with the seconds it took, so that a watchdog does
-    not take an absent server for a damaged file. Raises FileNotFoundError as `act` does, and StorageError where
-    storage refuses or stays away; `where` is how the user knows the place, without secrets.
+    Raises FileNotFoundError as `act` does, and StorageError where storage refuses or stays away; `where` is how the
+    user knows the place, without secrets.
     """
     limit_s = patience_s()
-    began_s = last_s = time.monotonic()
+    began_s = time.monotonic()
     announced = False
     pause_s = FIRST_PAUSE_S
     while True:
@@ -112,9 +109,6 @@ def persist(
                 _say(f"{where}: storage does not answer ({reason(error)}); trying again for {left_s:.0f} s")
             time.sleep(min(left_s, pause_s * random.uniform(0.5, 1)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-            now_s = time.monotonic()
-            on_wait(now_s - last_s)
-            last_s = now_s
         else:
             if announced:
                 _say(f"{where}: storage answers again after {time.monotonic() - began_s:.0f} s")
@@ -129,11 +123,10 @@ def refusal(where: str, doing: Doing, error: OSError) -> StorageError:
         "list": "can't list this",
         "look": "can't look at this",
     }[doing]
-    refused = StorageError(
+    return StorageError(
         f"{where}: {what} ({reason(error)}); check the address, the credentials and their permissions, "
         "then run the same command again"
     )
-    return refused
 
 
 def _gave_up(where: str, limit_s: float, error: OSError) -> StorageError:

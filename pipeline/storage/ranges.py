@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pyarrow.fs as pafs
 
-from pipeline.storage.patience import Truncated, persist
+from pipeline.storage.patience import Truncated, is_denied, persist, reason
 from schemas.errors import StorageError
 
 PART_BYTES = 32 << 20  # what one request asks for at most, and so what one failure costs
@@ -23,23 +23,15 @@ class RemoteFile(io.RawIOBase):
     error is kept in `trouble`, for callers behind native code that swallows it.
     """
 
-    def __init__(
-        self,
-        filesystem: pafs.FileSystem,
-        path: str,
-        where: str,
-        *,
-        on_wait: Callable[[float], None] = lambda seconds: None,
-    ) -> None:
+    def __init__(self, filesystem: pafs.FileSystem, path: str, where: str) -> None:
         super().__init__()
         self.trouble: StorageError | None = None
         self._filesystem = filesystem
         self._path = path
         self._where = where
-        self._on_wait = on_wait
         self._position = 0
         self._file: Any = None
-        self._file = persist(self._open, where, doing="read", on_wait=on_wait)
+        self._file = persist(self._open, where, doing="read")
         self._size = int(self._file.size())
         self._identity = self._identify(self._file)
 
@@ -88,6 +80,8 @@ class RemoteFile(io.RawIOBase):
         super().close()
 
     def _read_part(self, offset: int, size: int) -> bytes:
+        if self.trouble is not None:  # native code that swallowed it asks on
+            raise self.trouble
         is_lost = False
 
         def act() -> bytes:
@@ -101,7 +95,7 @@ class RemoteFile(io.RawIOBase):
             return data
 
         try:
-            return persist(act, self._where, doing="read", on_wait=self._on_wait)
+            return persist(act, self._where, doing="read")
         except StorageError as error:
             self.trouble = error
             raise
@@ -121,3 +115,30 @@ class RemoteFile(io.RawIOBase):
     def _identify(self, file: Any) -> tuple[object, ...]:
         metadata = file.metadata() or {}
         return (int(file.size()), *(metadata.get(key) for key in (b"ETag", "ETag", b"Last-Modified", "Last-Modified")))
+
+
+def open_object(filesystem: pafs.FileSystem, path: str, where: str) -> RemoteFile:
+    """An object that may be at fault itself, as one of a million videos: not to be mixed up with storage that is.
+
+    Raises FileNotFoundError where there is none and PermissionError where it is denied, though its bucket answers;
+    else StorageError: a wrong key or a bucket that is not there would fail every object.
+    """
+    try:
+        return RemoteFile(filesystem, path, where)
+    except FileNotFoundError:
+        if _bucket_type(filesystem, path, where) == pafs.FileType.NotFound:
+            raise StorageError(f"{where}: there is no such bucket; check the address") from None
+        raise
+    except StorageError as error:
+        if not isinstance(error.__cause__, OSError) or not is_denied(error.__cause__):
+            raise
+        try:
+            _bucket_type(filesystem, path, where)
+        except StorageError:
+            raise error from None
+        raise PermissionError(errno.EACCES, f"storage denies it: {reason(error.__cause__)}", where) from None
+
+
+def _bucket_type(filesystem: pafs.FileSystem, path: str, where: str) -> pafs.FileType:
+    bucket = path.partition("/")[0]
+    return persist(lambda: filesystem.get_file_info(bucket).type, where, doing="look")

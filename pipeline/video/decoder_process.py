@@ -8,9 +8,11 @@ sample) that is not null the frames are gray, as they are. Replies, by "kind":
 
     ready      once, after the imports
     progress   {"count"}: at most some ten a second, and only when the count of work done has grown
+    storage    {"is_asked"}: true before a remote storage is asked for bytes, false when it has answered
     clip       the fields of wire.EncodedClip, the members' bytes as blobs
     done       the fields of wire.Outcome; the video is finished
-    error      {"reason", "message"} and, where it is known, {"num_bytes_read"}; the video is finished
+    error      {"reason", "message"} and, where it is known, {"num_bytes_read"}; the video is finished. Of the
+               video the reason "storage" says nothing
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from pipeline.video.sample import Grid
 from pipeline.video.source import Source, open_source
 from pipeline.video.transform import Transform
 from pipeline.video.wire import EncodedClip, Outcome
+from schemas.errors import StorageError
 from schemas.video_row import Segment, VideoRow
 
 if TYPE_CHECKING:
@@ -98,6 +101,8 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
             send("error", reason=error.reason, message=error.message, num_bytes_read=error.num_bytes_read)
     except BrokenPipeError:
         raise  # the parent is gone
+    except StorageError as error:
+        send("error", reason="storage", message=str(error))
     except Exception as error:
         # whatever else a damaged file provokes costs its own row; the parent has the text
         if _is_memory(error):
@@ -107,7 +112,7 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
 
 
 def _sample(row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Outcome:
-    with open_source(row.uri) as source:
+    with open_source(row.uri, on_storage=lambda is_asked: send("storage", is_asked=is_asked)) as source:
         try:
             decoded = _send_clips(source, row, spec, grid, send)
         except VideoError as error:

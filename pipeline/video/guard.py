@@ -25,17 +25,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipeline.storage.patience import patience_s
 from pipeline.video import wire
 from pipeline.video.errors import VideoError
 from pipeline.video.sample import Grid
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.video_row import VideoRow
 
 START_S = 120.0  # a cold machine may read the libraries from a slow disk
 SLICE_S = 0.5  # a wait counts at most this much at a time, so that a machine asleep accuses no video
 REAP_S = 5.0
+STORAGE_SPARE_S = 120.0  # beyond storage's patience: its last attempt, and the looks at the bucket after it
 PIPE_BYTES = 1 << 20
 STDERR_BYTES = 4096
 
@@ -69,7 +71,8 @@ class Decoder:
 
         With `grid` their members are the gray frames of those grid times (see pipeline.video.encode.gray_members).
         Raises VideoError with the decoder's own reasons, or "stalled", "too_slow", "crashed", "out_of_memory";
-        clips that came before are then not to be used. Raises ReelmillError when no decoder process can start.
+        clips that came before are then not to be used. Raises ReelmillError when no decoder process can start, and
+        StorageError where the storage that the video lies on stays away: nothing is known of the video then.
         """
         process = self._ready()
         self._num_videos += 1
@@ -132,6 +135,10 @@ def _talk(
                 yield EncodedClip.from_message(header, blobs)
             elif kind == "done":
                 return Outcome(**header)
+            elif kind == "storage":
+                clock.waits_for_storage(header["is_asked"])
+            elif kind == "error" and header["reason"] == "storage":
+                raise StorageError(header["message"])
             elif kind == "error":
                 raise _error(header, limits)
     except _DiedError:
@@ -165,13 +172,22 @@ class _Clock:
         self._limits = limits
         self._stall_left_s = limits.stall_s
         self._video_left_s = limits.video_s
+        self._storage_left_s: float | None = None  # while storage is asked
 
     def advanced(self) -> None:
         """Something new came."""
         self._stall_left_s = self._limits.stall_s
 
+    def waits_for_storage(self, is_asked: bool) -> None:
+        """A storage that is away for minutes is no fault of the video; the decoder process gives up by itself."""
+        self._storage_left_s = patience_s() + STORAGE_SPARE_S if is_asked else None
+
     def slice_s(self) -> float:
         """How long to wait now. Raises VideoError "too_slow" or "stalled" when nothing is left."""
+        if self._storage_left_s is not None:
+            if self._storage_left_s <= 0:  # native code wrote over its memory, and turns in circles
+                raise VideoError("stalled", _message("stalled", self._limits))
+            return min(self._storage_left_s, SLICE_S)
         for reason, left_s in (("too_slow", self._video_left_s), ("stalled", self._stall_left_s)):
             if left_s <= 0:
                 raise VideoError(reason, _message(reason, self._limits))
@@ -179,6 +195,9 @@ class _Clock:
 
     def waited(self, elapsed_s: float) -> None:
         counted_s = min(elapsed_s, SLICE_S)
+        if self._storage_left_s is not None:
+            self._storage_left_s -= counted_s
+            return
         self._video_left_s -= counted_s
         self._stall_left_s -= counted_s
 

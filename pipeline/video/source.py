@@ -12,11 +12,15 @@ import io
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pipeline.video.errors import VideoError
+from schemas.errors import StorageError
+
+if TYPE_CHECKING:
+    from pipeline.storage.ranges import RemoteFile
 
 RANGE_BYTES = 1 << 20
 CACHE_BYTES = 64 << 20
@@ -42,21 +46,31 @@ class Source:
 
 
 @contextmanager
-def open_source(uri: str) -> Iterator[Source]:
-    """Open a local path, or the URI of an object. Raises VideoError "missing" or "unreadable"."""
+def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_asked: None) -> Iterator[Source]:
+    """Open a local path, or the URI of an object. Raises VideoError "missing" or "unreadable".
+
+    on_storage: called with True before a remote storage is asked for something and with False when it has answered:
+    it may be away for minutes. Raises StorageError where it stays away, also at the end of the block where what reads
+    the file has taken that for the file's fault: it is never the video's.
+    """
     if "://" not in uri:
         with _input_errors():
             local = _Local(uri)
         with local:
             yield Source(local)
         return
-    from pipeline.store import resolve  # pyarrow.fs takes a quarter of a second: only for those who need it
+    from pipeline.store import open_for_reading  # pyarrow.fs takes a quarter of a second: only for who needs it
 
     with _input_errors():
-        filesystem, path = resolve(uri)
-        file = filesystem.open_input_file(path)
-    with file:
-        yield Source(_Ranges(file, path))
+        on_storage(True)
+        file = open_for_reading(uri)
+        on_storage(False)
+    try:
+        with file:
+            yield Source(_Ranges(file, uri.partition("?")[0], on_storage))
+    finally:
+        if (trouble := getattr(file, "trouble", None)) is not None:
+            raise trouble from None
 
 
 @contextmanager
@@ -67,7 +81,7 @@ def _input_errors() -> Iterator[None]:
         raise VideoError("missing", "there is no such file") from None
     except IsADirectoryError:
         raise VideoError("unreadable", "this is a folder, not a file") from None
-    except MemoryError:
+    except (MemoryError, StorageError):
         raise
     except Exception as error:
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -89,14 +103,15 @@ class _Local(io.FileIO):
 
 
 class _Ranges(io.RawIOBase):
-    """A pyarrow file of `path`, read by whole ranges, the last ones kept."""
+    """An open file of `path`, read by whole ranges, the last ones kept."""
 
-    def __init__(self, file: Any, path: str) -> None:
+    def __init__(self, file: BinaryIO | RemoteFile, path: str, on_storage: Callable[[bool], None]) -> None:
         self.name = path  # libav looks at its ending, as it does at a local file's
         self.num_bytes_read = 0
         self.reading_s = 0.0
         self._file = file
-        self._num_bytes = int(file.size())
+        self._on_storage = on_storage
+        self._num_bytes = file.seek(0, os.SEEK_END)
         self._at = 0
         self._kept: OrderedDict[int, bytes] = OrderedDict()  # by number; the one used last is last
 
@@ -132,8 +147,12 @@ class _Ranges(io.RawIOBase):
         if number not in self._kept:
             wanted = min(RANGE_BYTES, self._num_bytes - number * RANGE_BYTES)
             began_s = time.monotonic()
+            self._on_storage(True)
             self._file.seek(number * RANGE_BYTES)
-            data = self._file.read(wanted)
+            try:
+                data = self._file.read(wanted)
+            finally:
+                self._on_storage(False)
             self.reading_s += time.monotonic() - began_s
             if len(data) < wanted:
                 raise OSError(f"{wanted} bytes were asked for, and {len(data)} came")
