@@ -13,6 +13,7 @@ VERBS: dict[str, str] = {
     "index": "Build a manifest from a folder, a csv or a split list.",
     "plan": "Time a few videos here, and predict what a run takes on a cluster.",
     "run": "Run a config's graph here or on a cluster; the same command resumes it.",
+    "submit": "Run a config on a cluster as a Ray job, with this code; the same command attaches and resumes.",
     "status": "Say what is done, failed and stale, from storage alone.",
     "verify": "Hash all files again, and make random clips again from what they were made from.",
     "train": "Train heads on stored features, or a feature network on stored clips.",
