@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from schemas.ledger import Status
 
@@ -16,6 +16,14 @@ class FileEntry(BaseModel):
     path: str
     bytes: int
     sha256: str
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        """What a receipt names is deleted when the unit is taken back: so it names files of its product alone."""
+        if path.startswith("/") or ".." in path.split("/"):
+            raise ValueError("it is outside of the product's folder")
+        return path
 
 
 class Receipt(BaseModel):

@@ -1,5 +1,7 @@
 """The local folder that an export fills: many small files, alone or in subfolders that appear whole or not at all.
 
+Names are refused that would lead out of the folder: they are made from video ids, which may come from elsewhere.
+
 _export.json    written first: of what this is the export, so that the same command goes on here and no other does
 _tmp/           files and subfolders in the making; swept when an export starts and when it ends
 NAME, NAME/     a finished file or subfolder
@@ -61,20 +63,20 @@ class ExportFolder:
     def stands(self, name: str, *, num_files: int) -> bool:
         """Whether the subfolder `name` is finished, with so many files in it."""
         try:
-            with os.scandir(self.root / name) as entries:
+            with os.scandir(self.store.path(name)) as entries:
                 return sum(1 for _ in entries) == num_files
         except FileNotFoundError:
             return False
 
     def begin(self, name: str) -> Path:
         """A new, empty folder that becomes the subfolder `name` when it is published."""
-        path = self.root / TEMP_FOLDER / name
+        path = Path(self.store.path(f"{TEMP_FOLDER}/{name}"))
         path.mkdir(parents=True)
         return path
 
     def begin_file(self, name: str) -> Path:
         """Where to write a file that becomes `name` when it is published."""
-        path = self.root / TEMP_FOLDER / name
+        path = Path(self.store.path(f"{TEMP_FOLDER}/{name}"))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -82,7 +84,7 @@ class ExportFolder:
         """Give files and subfolders that were begun their names, all bytes being safe on the disk."""
         os.sync()  # once for all: to sync each picture of millions would take longer than to write it
         for name in names:
-            path = self.root / name
+            path = Path(self.store.path(name))
             if path.is_dir():
                 shutil.rmtree(path)
             path.parent.mkdir(exist_ok=True)
