@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jobs.entry import run_verb
 from pipeline.config import load_config
+from pipeline.lease import hold
 from pipeline.sources import ISSUES, IndexReport, build_manifest
 from pipeline.store import Store
 from pipeline.units import MANIFEST
@@ -67,7 +68,8 @@ def main(
         next_step = (
             f"write `dataset: {dataset}` and `source: {_as_yaml(given)}` in a config, then `reelmill run CONFIG`"
         )
-    report = _build(store, source)
+    with hold(store, what=f"reelmill index {config or dataset}"):  # a run that goes on must keep its manifest
+        report = _build(store, source)
     if as_json:
         print(json.dumps(_summary(store, report)))
     else:

@@ -80,6 +80,7 @@ def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stder
     """
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
+    is_new = store.is_local and not Path(store.path("")).exists()
     try:
         heart = _Heart(store, _acquire(store, what, tell), interrupts=is_main)
         try:
@@ -93,6 +94,9 @@ def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stder
         if heart.lost:
             raise ReelmillError(heart.lost)
     finally:
+        if is_new:  # and nothing came of it: bad usage leaves nothing
+            with contextlib.suppress(OSError):
+                Path(store.path("")).rmdir()
         if is_main:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
@@ -178,7 +182,8 @@ def _held_by(store: Store, holder: Holder) -> str:
     process = holder.process
     return (
         f"{shown(store.uri)}: {holder.what!r} writes here since {holder.since} "
-        f"(process {process.pid} on {process.host}); wait until it has ended or stop it there, then run the same command again"
+        f"(process {process.pid} on {process.host}); "
+        "wait until it has ended or stop it there, then run the same command again"
     )
 
 
