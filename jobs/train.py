@@ -23,6 +23,10 @@ from jobs.prepare import plan_config
 from pipeline import receipts, runner
 from pipeline.config import load_config
 from pipeline.graph import Plan, Product, Unit
+from pipeline.lease import hold
+from pipeline.runner.connect import is_local_ray
+from pipeline.runner.facts import cluster_facts
+from pipeline.runner.requests import Request, check, request_of
 from pipeline.store import Store, resolve
 from pipeline.threads import num_cores
 from pipeline.training.head import train_head
@@ -30,6 +34,7 @@ from pipeline.training.loop import EpochReport, Report, StepReport
 from pipeline.training.tasks import settings_of, task_class
 from pipeline.training.worker import Worker
 from schemas.errors import ReelmillError, StorageError, UsageError
+from schemas.pools import Pools
 from schemas.receipt import Receipt
 
 RAY_FOLDER = "_ray"  # Ray Train's own records, in the product's folder while it trains
@@ -40,17 +45,22 @@ RESTARTS_ALLOWED = 3  # of the worker group, when a worker or its node dies; it 
 def main(
     config: Annotated[Path, typer.Argument(help="a config.yaml whose features are made")],
     head: Annotated[list[str] | None, typer.Option(help="only this head (may be repeated); default: all")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="train on this many Ray workers; 1: in this process")] = 1,
-    address: Annotated[str | None, typer.Option(help="a Ray cluster, with --workers; default: a local Ray")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="train on this many Ray workers; default: pools.heads, or in this process")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="a Ray cluster, whose GPUs are used; default: a local Ray, with --workers")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the results as JSON")] = False,
 ) -> None:
     """Train heads on stored features, or feature networks on stored clips, and print how well each does."""
     loaded = load_config(config)
     store = Store(loaded.dataset)
-    plan = plan_config(loaded, store)
-    for product in pick_heads(plan, head):
-        receipts.sweep(store, product.path)
-    results = train_heads(plan, store, names=head, workers=workers, address=address)
+    with hold(store, what=f"reelmill train {config}"):
+        plan = plan_config(loaded, store)
+        for product in pick_heads(plan, head):
+            receipts.sweep(store, product.path)
+        results = train_heads(plan, store, names=head, workers=workers, address=address, pools=loaded.pools)
     if as_json:
         print(json.dumps(results, indent=1, ensure_ascii=False))
     else:
@@ -72,20 +82,57 @@ def train_heads(
     store: Store,
     *,
     names: Sequence[str] | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     address: str | None = None,
+    pools: Pools = Pools(),  # noqa: B008  # frozen
 ) -> dict[str, Any]:
-    """Train what does not stand yet, showing progress on stderr; returns what metrics.json says, head by head."""
+    """Train what does not stand yet, showing progress on stderr; returns what metrics.json says, head by head.
+
+    In this process, unless `workers` or `pools.heads` say more than one, or name a cluster's; and a head that gains
+    from a GPU gets one of the cluster at `address`, where it has any.
+    """
     products = pick_heads(plan, names)
     pending = [product for product in products if receipts.standing(store, product, plan.whole) is None]
+    if workers is not None:
+        pools = pools.model_copy(update={"heads": pools.heads.model_copy(update={"workers": workers})})
+    crews: dict[str, Request] = {}
     with contextlib.ExitStack() as stack:
-        if pending and workers > 1:
-            stack.enter_context(runner.cluster(address=address, workers=workers))
+        elsewhere = address and (pools.heads.workers or any(map(_gains, pending)))
+        if pending and (elsewhere or (pools.heads.workers or 1) > 1):
+            stack.enter_context(runner.cluster(address=address, workers=pools.heads.workers))
+            crews = _crews(pending, pools)
         report = stack.enter_context(_showing())
         for product in products:
-            on = workers if product in pending else 1  # what stands is only looked at
-            fit(product, plan.whole, store, feature_units=plan.units, workers=on, report=report)
+            crew = crews.get(product.path)  # what stands is only looked at
+            fit(product, plan.whole, store, feature_units=plan.units, crew=crew, report=report)
     return {product.path: json.loads(store.read(f"{product.path}/metrics.json")) for product in products}
+
+
+def _gains(product: Product) -> bool:
+    """Whether a head gains from a GPU; most are too small."""
+    return bool(task_class(settings_of(product.settings)).wants_gpu)
+
+
+def _crews(pending: Sequence[Product], pools: Pools) -> dict[str, Request]:
+    """What each head asks of the cluster that this process is part of; none for those that are trained here.
+
+    Raises UsageError for what it can never have.
+    """
+    facts = cluster_facts(is_local=is_local_ray())
+    found = {}
+    for product in pending:
+        request = request_of(product, uses_gpu=_gains(product), pools=pools, facts=facts)
+        if pools.heads.workers is None and not request.num_gpus:
+            continue
+        if 0 < facts.num_gpus < (request.workers or 1) and _gains(product) and pools.heads.gpus is None:
+            raise UsageError(
+                f"{product.path}: each of {request.workers} workers takes a GPU, and the cluster has {facts.num_gpus}; "
+                f"take --workers {facts.num_gpus}, or set pools.heads.gpus"
+            )
+        for sentence in check([(product, request)], facts):
+            Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+        found[product.path] = request
+    return found
 
 
 def results_tables(results: dict[str, Any]) -> list[Table]:
@@ -134,32 +181,30 @@ def fit(
     store: Store,
     *,
     feature_units: Sequence[Unit],
-    workers: int = 1,
+    crew: Request | None = None,
     report: Report = lambda news: None,
 ) -> Receipt:
-    """Train one head under Ray Train: in this process for one worker, else on the Ray that this process is part of.
+    """Train one head under Ray Train: in this process, or by a crew on the Ray that this process is part of.
 
     Data parallel: each worker reads all features (or the list of all clips) and takes its share of each batch; the
-    first one evaluates and writes. A task that gains from GPUs has one for each worker where the cluster has GPUs.
+    first one evaluates and writes.
     Raises ReelmillError as `train_head` does, and when workers died too often.
     """
     scratch = f"{product.path}/{RAY_FOLDER}"
     store.delete_folder(scratch)  # of a killed run; resuming goes by our own checkpoint
     filesystem, root = resolve(store.uri)
     logging.getLogger("ray.train").setLevel(logging.ERROR)  # it announces its local mode
-    uses_gpus = workers > 1 and task_class(settings_of(product.settings)).wants_gpu and _have_gpus(workers)
     with contextlib.ExitStack() as stack:
-        if workers > 1:
+        if crew is not None:
             report = stack.enter_context(runner.hearing(report))
         trainer = TorchTrainer(
-            _loop(product, unit, store, feature_units=feature_units, workers=workers, report=report),
-            # 0: here, without a cluster
-            scaling_config=ScalingConfig(num_workers=workers if workers > 1 else 0, use_gpu=uses_gpus),
+            _loop(product, unit, store, feature_units=feature_units, crew=crew, report=report),
+            scaling_config=_scaling(crew),
             run_config=RunConfig(
                 name="train",
                 storage_path=f"{root}/{scratch}",
                 storage_filesystem=filesystem,
-                failure_config=FailureConfig(max_failures=RESTARTS_ALLOWED if workers > 1 else 0),
+                failure_config=FailureConfig(max_failures=RESTARTS_ALLOWED if crew is not None else 0),
             ),
         )
         try:
@@ -173,18 +218,23 @@ def fit(
     return cast(Receipt, finished.return_value)
 
 
-def _have_gpus(workers: int) -> bool:
-    """Whether the cluster has a GPU for each worker. Raises UsageError where it has some, but not enough."""
-    gpus = int(ray.cluster_resources().get("GPU", 0))
-    if 0 < gpus < workers:
-        raise UsageError(f"--workers {workers}: each takes a GPU, and the cluster has {gpus}; take --workers {gpus}")
-    return gpus > 0
+def _scaling(crew: Request | None) -> ScalingConfig:
+    """As many workers as were asked for, where they were; 0 is Ray Train's word for this very process."""
+    if crew is None:
+        return ScalingConfig(num_workers=0, use_gpu=False)
+    return ScalingConfig(  # type: ignore[call-arg]  # its types are of the version before, which has no label_selector
+        num_workers=crew.workers or 1,
+        use_gpu=bool(crew.num_gpus),
+        resources_per_worker={"CPU": crew.num_cpus, **({"GPU": crew.num_gpus} if crew.num_gpus else {})},
+        label_selector=dict(crew.labels) or None,
+    )
 
 
 def _loop(
-    product: Product, unit: Unit, store: Store, *, feature_units: Sequence[Unit], workers: int, report: Report
+    product: Product, unit: Unit, store: Store, *, feature_units: Sequence[Unit], crew: Request | None, report: Report
 ) -> Any:
     """What each worker runs: () -> the receipt, or the sentence of a ReelmillError."""
+    workers = 1 if crew is None else crew.workers or 1
 
     def loop() -> Receipt | str:
         context = ray.train.get_context()

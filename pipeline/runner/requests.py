@@ -9,7 +9,7 @@ from typing import Literal
 
 from pipeline.graph import Product
 from schemas.errors import UsageError
-from schemas.pools import Pools
+from schemas.pools import Pool, Pools
 
 ROLE_LABEL = "reelmill-role"  # the key that nodes carry: `ray start --labels reelmill-role=gpu`, or `labels:` of a type
 Role = Literal["cpu", "gpu", "head"]
@@ -85,6 +85,8 @@ def request_of(
     of its kind, and a GPU that nobody has divided by all products that want one. So a stage with a GPU is never kept
     from starting by another that holds them all.
     """
+    if product.kind == "heads":
+        return _request_of_head(uses_gpu, pools.heads, facts)
     pool = pools.of(product.kind)
     of_kind = sum(other.kind == product.kind for other, _ in beside) or 1
     workers = None if pool.workers is None else max(1, pool.workers // of_kind)
@@ -104,6 +106,16 @@ def request_of(
     cpus = 0 if pool.cpus is None else pool.cpus
     shuns = () if cpus or num_gpus else tuple(node.name for node in facts.nodes if not node.num_cpus)
     return Request(cpus, num_gpus, _labels(GPU if num_gpus else CPU, facts), workers, holds=True, shuns=shuns)
+
+
+def _request_of_head(uses_gpu: bool, pool: Pool, facts: Facts) -> Request:
+    """Heads are trained one after the other, so each has the whole pool; a worker takes a whole GPU by default."""
+    workers = pool.workers or 1
+    num_gpus = 0.0
+    if uses_gpu:
+        num_gpus = float(facts.num_gpus >= workers) if pool.gpus is None else pool.gpus
+    cpus = 1 if pool.cpus is None else pool.cpus
+    return Request(cpus, num_gpus, _labels(GPU if num_gpus else CPU, facts), workers, holds=True)
 
 
 def _share(share: float) -> float:

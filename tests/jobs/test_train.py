@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from jobs.train import fit, main, train_heads
 from pipeline import receipts, runner
 from pipeline.config import load_config
 from pipeline.graph import Plan
+from pipeline.runner.requests import ROLE_LABEL, Facts, Node, Request
 from pipeline.store import Store
 from pipeline.synth import SynthSpec, make_dataset
 from pipeline.threads import num_cores
@@ -28,6 +30,9 @@ from pipeline.training.clips.task import ClipTask
 from pipeline.training.head import train_head
 from pipeline.training.loop import EpochReport
 from schemas.errors import ReelmillError, UsageError
+from schemas.pools import Pools
+
+TWO = Request(num_cpus=1, num_gpus=0, labels={}, workers=2, holds=True)
 
 
 def planned(config: Path) -> tuple[Plan, Store]:
@@ -117,7 +122,7 @@ def test_two_workers_train_what_one_does(head_config: Path) -> None:
     shutil.rmtree(folder)
     news: list[Any] = []
     with runner.cluster(workers=2):
-        receipt = fit(product, plan.whole, store, feature_units=plan.units, workers=2, report=news.append)
+        receipt = fit(product, plan.whole, store, feature_units=plan.units, crew=TWO, report=news.append)
         assert receipt == receipts.standing(store, product, plan.whole)
         assert len(news) == 8  # each epoch of both models, once
         assert sorted(tree(folder)) == files
@@ -130,13 +135,14 @@ def test_two_workers_train_what_one_does(head_config: Path) -> None:
         receipts.retract(store, "features/c3d", 0)
         receipts.retract(store, product.path, 0)
         with pytest.raises(ReelmillError) as error:
-            fit(product, plan.whole, store, feature_units=plan.units, workers=2)
+            fit(product, plan.whole, store, feature_units=plan.units, crew=TWO)
     assert str(error.value) == "features/c3d unit 000000 is not made yet: run the whole config, upstream first"
 
 
 # ---------------------------------------------------------------- clips
 
 NET = {"kind": "clip_classifier", "from": "clips/small", "model": "small_rgb", "weights": "random:0", "batch_size": 5}
+LSTM = {"kind": "lstm", "features": ["c3d"]}
 ALL_LAYERS = "conv4b"
 
 
@@ -184,14 +190,28 @@ def test_a_damaged_clip_is_one_sentence(clips_config: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_each_worker_takes_a_gpu_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    for gpus, workers, expected in ((0, 2, False), (2, 2, True), (8, 2, True)):
-        monkeypatch.setattr(ray, "cluster_resources", lambda gpus=gpus: {"CPU": 4.0, "GPU": float(gpus)})
-        assert module._have_gpus(workers) is expected
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 2.0})
+def test_heads_that_gain_get_the_gpus_of_a_cluster(clips_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small head stays in this process unless the pool says otherwise; a network gets a GPU for each worker."""
+    plan, _ = planned(clips_config)
+    net = plan.product("heads/net")
+    small = replace(net, name="small", settings=LSTM)
+    labels = {ROLE_LABEL: "gpu"}
+
+    def crews(num_gpus: int, **pool: Any) -> dict[str, Request]:
+        facts = Facts((Node(8, 0), *[Node(8, 1, labels)] * num_gpus))
+        monkeypatch.setattr(module, "cluster_facts", lambda *, is_local: facts)
+        return module._crews([net, small], Pools.model_validate({"heads": pool}))
+
+    assert crews(0) == {}
+    assert crews(2) == {"heads/net": Request(1, 1, labels, 1, holds=True)}
+    assert crews(0, workers=2) == {"heads/net": TWO, "heads/small": TWO}
+    assert crews(2, workers=2) == {"heads/net": Request(1, 1, labels, 2, holds=True), "heads/small": TWO}
+    assert crews(1, workers=2, gpus=0.5)["heads/net"] == Request(1, 0.5, labels, 2, holds=True)
     with pytest.raises(UsageError) as error:
-        module._have_gpus(3)
-    assert str(error.value) == "--workers 3: each takes a GPU, and the cluster has 2; take --workers 2"
+        crews(2, workers=3)
+    assert str(error.value) == (
+        "heads/net: each of 3 workers takes a GPU, and the cluster has 2; take --workers 2, or set pools.heads.gpus"
+    )
 
 
 @pytest.mark.cluster
@@ -211,7 +231,7 @@ def test_two_workers_train_a_network(clips_config: Path, monkeypatch: pytest.Mon
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with runner.cluster(workers=2):
         for product in (top, net):
-            fit(product, plan.whole, store, feature_units=plan.units, workers=2)
+            fit(product, plan.whole, store, feature_units=plan.units, crew=TWO)
             for one, two in zip(alone[product.name], _curve(store, product.name), strict=True):
                 assert one == pytest.approx(two, abs=1e-4)
         undisturbed = tree(Path(store.path(net.path)))
@@ -220,7 +240,7 @@ def test_two_workers_train_a_network(clips_config: Path, monkeypatch: pytest.Mon
             path.unlink()
         (steps / "kill").touch()
         news: list[Any] = []
-        fit(net, plan.whole, store, feature_units=plan.units, workers=2, report=news.append)
+        fit(net, plan.whole, store, feature_units=plan.units, crew=TWO, report=news.append)
     assert not (steps / "kill").exists(), "a worker was killed"
     assert tree(Path(store.path(net.path))) == undisturbed
     num_steps = -(-json.loads(store.read("heads/net/metrics.json"))["num_clips"]["train"] // NET["batch_size"])
