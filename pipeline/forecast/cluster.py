@@ -30,6 +30,12 @@ class Load:
         """Of CPU products: seconds of one core."""
         return self.worker_s * self.cores_per_worker
 
+    def unit_s(self, cluster: Cluster) -> float:
+        """The largest unit, where a model that takes all cores may have more of them than it had here."""
+        return (
+            self.largest_unit_s * max(1.0, self.cores_per_worker) / (cluster.cores if self.cores_per_worker > 1 else 1)
+        )
+
     def share(self, of_it: float) -> Load:
         """The same for a part of the units."""
         return Load(
@@ -92,7 +98,7 @@ def hours(loads: Sequence[Load], cluster: Cluster, *, num_units: int, efficiency
     for bound in bounds.values():
         busy = busy.at_least(bound * (1 / efficiency))
     parallel = min(num_units, cluster.num_cores)
-    way_s = sum(load.largest_unit_s for load in loads) * (1 - 1 / parallel)
+    way_s = sum(load.unit_s(cluster) for load in loads) * (1 - 1 / parallel)
     middle = (busy + (before_s + opening_s(loads) + TAIL * way_s)).range
     wall_s = Range(low=middle.low - TAIL * way_s, value=middle.value, high=middle.high + (1 - TAIL) * way_s)
     return Hours(wall_s, limited_by, bounds[limited_by].value / efficiency / max(middle.value, 1e-9))

@@ -56,20 +56,23 @@ def manifest_of(table: pa.Table, units: Sequence[Unit]) -> Manifest:
 
 
 def sizes_of(table: pa.Table) -> dict[str, np.ndarray]:
-    """What each video's cost may grow with, as far as it is known of all of them: name -> (N,), all positive."""
+    """What each video's cost may grow with, as far as it is known of all of them: name -> (N,), all positive.
+
+    The likelier ones come first: of one or two videos nobody can tell.
+    """
     return dict(_columns(table))
 
 
 def _columns(table: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
-    yield "videos", np.ones(table.num_rows)
-    if not table["bytes"].null_count:
-        yield "bytes", np.maximum(1.0, table["bytes"].to_numpy().astype(np.float64))
     if not table["end_s"].null_count:
         seconds = pc.subtract(table["end_s"], pc.fill_null(table["start_s"], 0.0)).to_numpy()
         yield "seconds", np.maximum(1e-3, seconds)
+    if not table["bytes"].null_count:
+        yield "bytes", np.maximum(1.0, table["bytes"].to_numpy().astype(np.float64))
     if "segment_start_s" in table.schema.names:
         counts = pc.fill_null(pc.list_value_length(table["segment_start_s"]), 0).to_numpy()
         yield "segments", np.maximum(0.1, counts.astype(np.float64))
+    yield "videos", np.ones(table.num_rows)
 
 
 def predict(

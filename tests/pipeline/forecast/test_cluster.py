@@ -5,7 +5,7 @@ from pipeline.forecast.fit import certain
 from schemas.forecast import Cluster, Range
 
 CLIPS = Load("clips/a", "cpu", 1, certain(36_000), certain(36_000), 2.0, 100.0, None)
-ON_CPU = Load("features/c", "cpu", 32, certain(4500), certain(36_000), 5.0, 50.0, None)
+ON_CPU = Load("features/c", "cpu", 8, certain(18_000), certain(36_000), 5.0, 50.0, None)
 ON_GPU = Load("features/c", "gpu", 0, certain(7200), certain(3600), 5.0, 50.0, None)
 
 
@@ -15,11 +15,12 @@ def wall_s(loads, cluster, **changes) -> Hours:
 
 def test_cores_are_shared_by_all_that_runs_on_them() -> None:
     found = wall_s([CLIPS, ON_CPU], Cluster(nodes=2, cores=32))
-    work_s = (36_000 + 32 * 4500) / 64
+    work_s = (36_000 + 8 * 18_000) / 64
+    way_s = (100 + 50 * 8 / 32) * (1 - 1 / 64)  # a model of 8 cores has 32 there
     assert found.limited_by == "cores"
-    assert found.wall_s.value == pytest.approx(work_s + 5 + 0.5 * 150 * (1 - 1 / 64))
+    assert found.wall_s.value == pytest.approx(work_s + 5 + 0.5 * way_s)
     assert found.wall_s.low == pytest.approx(work_s + 5)
-    assert found.wall_s.high == pytest.approx(work_s + 5 + 150 * (1 - 1 / 64))
+    assert found.wall_s.high == pytest.approx(work_s + 5 + way_s)
     assert "features/c is 80% of their work" in bottleneck([CLIPS, ON_CPU], found)
 
 
