@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -35,6 +37,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors set off a warning of Ray's core
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps CUDA devices visible to CPU tasks
+    stop = signal.getsignal(signal.SIGTERM)
     try:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
@@ -51,6 +54,8 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
     except Exception as error:  # a bare one, where Ray's own processes start too slowly on a busy machine
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise ReelmillError(f"can't reach or start {where}: {error}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop or signal.SIG_DFL)  # Ray has put one of its own there, which ends us without a word
     global _local
     _local = not address
     context = ray.data.DataContext.get_current()
