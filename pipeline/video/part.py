@@ -23,6 +23,7 @@ there is one depends on the file and the row only, never on where the file lies.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,7 +64,7 @@ class _Index:
     ticks: list[int]  # (K,) ascending; of decoding in MP4, of display in Matroska
     pos: list[int]  # (K,) bytes, never falling: where the frame, or the cluster that holds it, lies
     last: int  # ticks of the last frame it names
-    last_shown: int  # and of the last that is shown: the video goes on at least so far
+    last_shown: int  # and of the last that is shown and in the file: the video goes on at least so far
     is_of_decoding: bool  # and names every frame
 
     def time_of(self, packet: Packet[VideoStream]) -> int | None:
@@ -76,11 +77,11 @@ def open_part(source: str | BinaryIO, *, until_s: Fraction | None, read: Callabl
 
     `read` is called for each packet. Raises DoubtError, and VideoError as `open_video` does.
     """
-    one_index, cut = _layout(source)
-    if not one_index:
+    has_index, cut, num_bytes = _layout(source)
+    if not has_index:
         raise DoubtError("a container without an index of the whole video")
     with open_video(source) as (container, stream):
-        index, is_moved = _read_index(container, stream)
+        index, is_moved = _read_index(container, stream, num_bytes)
         end = None if until_s is None else ceil(until_s / ticks_of(stream)[0])
         if end is None or index.last_shown < end:
             if cut:
@@ -262,28 +263,30 @@ class Part:
         return replace(timeline, gaps=())
 
 
-def _layout(source: str | BinaryIO) -> tuple[bool, bool]:
-    """has_one_index and is_cut."""
-    if isinstance(source, str):
-        if not Path(source).is_file():
-            raise DoubtError("not a file")
-        with Path(source).open("rb") as file:
-            return has_one_index(file), is_cut(file)
-    return has_one_index(source), is_cut(source)
+def _layout(source: str | BinaryIO) -> tuple[bool, bool, int]:
+    """has_one_index, is_cut, and the file's bytes."""
+    if not isinstance(source, str):
+        return has_one_index(source), is_cut(source), source.seek(0, os.SEEK_END)
+    if not Path(source).is_file():
+        raise DoubtError("not a file")
+    with Path(source).open("rb") as file:
+        return _layout(file)
 
 
-def _read_index(container: InputContainer, stream: VideoStream) -> tuple[_Index, bool]:
+def _read_index(container: InputContainer, stream: VideoStream, num_bytes: int) -> tuple[_Index, bool]:
     """The index, and whether the container had to be moved for it."""
     is_mp4 = "mov" in container.format.name.split(",")
     if not is_mp4:
         _seek(container, stream, 0)  # libavformat reads the Cues at the first seek
-    entries = [(e.timestamp, e.pos, e.is_keyframe, e.is_discard) for e in stream.index_entries]
-    keys = [(timestamp, pos) for timestamp, pos, is_key, _ in entries if is_key]
-    times = np.array([timestamp for timestamp, *_ in entries], np.int64)
-    shown = [timestamp for timestamp, _, _, is_discard in entries if not is_discard]
+    entries = list(stream.index_entries)
+    keys = [(entry.timestamp, entry.pos) for entry in entries if entry.is_keyframe]
+    shown = [e.timestamp for e in entries if not e.is_discard and e.pos + e.size <= num_bytes]
+    times = np.array([entry.timestamp for entry in entries], np.int64)
     if not keys or not shown or (np.diff(times) <= 0).any() or (np.diff([pos for _, pos in keys]) < 0).any():
         raise DoubtError("an index that does not ascend")
     ticks, pos = ([key[field] for key in keys] for field in (0, 1))
+    if not is_mp4 and pos[-1] < num_bytes // 2:  # these are the key frames met so far, or there are hardly any
+        raise DoubtError("an index of the first frames only")
     return _Index(ticks, pos, last=int(times[-1]), last_shown=shown[-1], is_of_decoding=is_mp4), not is_mp4
 
 

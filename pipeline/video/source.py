@@ -1,9 +1,10 @@
 """The bytes of a video, wherever it lies, and a count of those taken from there.
 
-A local file is read as libav asks: the system's own cache is behind it. An object is read by ranges of RANGE_BYTES, of
-which the last CACHE_BYTES stay in memory: a request costs as much time as a megabyte does, so small steps back and
-forth (sound and pictures far apart, an index at the end) should cost none, and the second pass over a video that fits
-should not read it again. What is read never depends on which of the two it is, only how.
+A local file is read as libav asks: the system's own cache is behind it. An object is read by ranges, and the last
+CACHE_BYTES of it stay in memory: a request costs as much time as a megabyte does, so small steps back and forth (sound
+and pictures far apart, an index at the end) should cost none, and the second pass over a video that fits should not
+read it again. A range is one block, and doubles up to MAX_BLOCKS as long as one follows on the other: a window needs
+few blocks, and the whole of a video few requests.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from schemas.errors import StorageError
 if TYPE_CHECKING:
     from pipeline.storage.ranges import RemoteFile
 
-RANGE_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 18
+MAX_BLOCKS = 8
 CACHE_BYTES = 64 << 20
 
 
@@ -113,7 +115,9 @@ class _Ranges(io.RawIOBase):
         self._on_storage = on_storage
         self._num_bytes = file.seek(0, os.SEEK_END)
         self._at = 0
-        self._kept: OrderedDict[int, bytes] = OrderedDict()  # by number; the one used last is last
+        self._kept: OrderedDict[int, bytes] = OrderedDict()  # blocks by number; the one used last is last
+        self._next = -1  # the block after those of the last request
+        self._num_ahead = 1  # blocks of the last request
 
     def readable(self) -> bool:
         return True
@@ -136,29 +140,39 @@ class _Ranges(io.RawIOBase):
         view = memoryview(buffer)
         done = 0
         while done < len(view) and self._at < self._num_bytes:
-            number, offset = divmod(self._at, RANGE_BYTES)
-            piece = self._range(number)[offset : offset + len(view) - done]
+            number, offset = divmod(self._at, BLOCK_BYTES)
+            piece = self._block(number)[offset : offset + len(view) - done]
             view[done : done + len(piece)] = piece
             done += len(piece)
             self._at += len(piece)
         return done
 
-    def _range(self, number: int) -> bytes:
+    def _block(self, number: int) -> bytes:
         if number not in self._kept:
-            wanted = min(RANGE_BYTES, self._num_bytes - number * RANGE_BYTES)
-            began_s = time.monotonic()
-            self._on_storage(True)
-            self._file.seek(number * RANGE_BYTES)
-            try:
-                data = self._file.read(wanted)
-            finally:
-                self._on_storage(False)
-            self.reading_s += time.monotonic() - began_s
-            if len(data) < wanted:
-                raise OSError(f"{wanted} bytes were asked for, and {len(data)} came")
-            self.num_bytes_read += len(data)
-            while len(self._kept) >= CACHE_BYTES // RANGE_BYTES:
-                self._kept.popitem(last=False)
-            self._kept[number] = data
+            self._fetch(number)
         self._kept.move_to_end(number)
         return self._kept[number]
+
+    def _fetch(self, number: int) -> None:
+        """One request, for the block and as many after it as the reading so far makes likely."""
+        self._num_ahead = min(2 * self._num_ahead, MAX_BLOCKS) if number == self._next else 1
+        numbers = range(number, min(number + self._num_ahead, -(-self._num_bytes // BLOCK_BYTES)))
+        numbers = range(number, next((other for other in numbers if other in self._kept), numbers.stop))
+        self._next = numbers.stop
+        start, stop = number * BLOCK_BYTES, min(numbers.stop * BLOCK_BYTES, self._num_bytes)
+        began_s = time.monotonic()
+        self._on_storage(True)
+        self._file.seek(start)
+        try:
+            data = memoryview(self._file.read(stop - start))
+        finally:
+            self._on_storage(False)
+        self.reading_s += time.monotonic() - began_s
+        if len(data) < stop - start:
+            raise OSError(f"{stop - start} bytes were asked for, and {len(data)} came")
+        self.num_bytes_read += len(data)
+        for each in numbers:
+            # a copy: a part of a larger piece would keep all of it in memory
+            self._kept[each] = bytes(data[(each - number) * BLOCK_BYTES :][:BLOCK_BYTES])
+        while len(self._kept) > CACHE_BYTES // BLOCK_BYTES:
+            self._kept.popitem(last=False)
