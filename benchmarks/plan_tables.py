@@ -108,11 +108,8 @@ def section(dataset: Dataset, *, has_gpu: bool) -> list[str]:
         return forecast(some, of, whole, units, cluster, machine="", rates=rates)
 
     lines = [f"### {dataset.name}", "", f"{dataset.says}, {show(int(pa_sum(whole)), SIZES)}.", ""]
-    lines += products_table(on(1, with_gpus=False), on(1, with_gpus=True)) + [""]
-    lines += [
-        "| nodes | RGB, CPUs | RGB, with GPUs | RGB and flow, CPUs | RGB and flow, with GPUs |",
-        "|--:|--:|--:|--:|--:|",
-    ]
+    lines += [*products_table(on(1, with_gpus=False), on(1, with_gpus=True)), ""]
+    lines += ["| nodes | RGB, CPUs | RGB, with GPUs | both, CPUs | both, with GPUs |", "|--:|--:|--:|--:|--:|"]
     rgb = two_stream(flow=False)
     for nodes in NODES:
         found = [on(nodes, with_gpus=gpus, of=of).wall_s for of in (rgb, config) for gpus in (False, True)]
