@@ -26,7 +26,7 @@ import ray.data
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.runner.cards import last_line, write_cards
-from pipeline.runner.connect import is_local_ray
+from pipeline.runner.connect import CRASHED_UNITS_ALLOWED, is_local_ray
 from pipeline.runner.facts import cluster_facts
 from pipeline.runner.feed import largest_first, unit_dataset
 from pipeline.runner.news import hearing
@@ -35,9 +35,10 @@ from pipeline.runner.requests import Facts, Request, check, request_of, wants_gp
 from pipeline.runner.rounds import Rounds
 from pipeline.runner.worker import ActorStep, Tell, step
 from pipeline.store import Store
-from pipeline.survey import News
+from pipeline.survey import News, Started
 from schemas.config import Limits
 from schemas.pools import Pools
+from schemas.work import PoolRecord
 
 NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
 
@@ -76,7 +77,8 @@ def run_plan(
     if not pending or not products:
         return []
     asked = requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts)
-    rounds = Rounds(largest_first(pending))
+    on_progress(Started(_pools(asked, len(pending))))
+    rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
     errors: list[UnitError] = []
     with hearing(rounds.listening(on_progress)) as tell:
         while units := rounds.next():
@@ -84,6 +86,19 @@ def run_plan(
             if any(error.fatal for error in errors):
                 return errors
     return [*errors, *(UnitError(unit, message, fatal=False) for unit, message in rounds.given_up())]
+
+
+def _pools(asked: Sequence[tuple[Product, Request]], num_units: int) -> dict[str, PoolRecord]:
+    """The workers of each product, for the run's record."""
+    return {
+        product.path: PoolRecord(
+            workers=min(request.workers, num_units) if request.workers else None,
+            cpus=request.num_cpus,
+            gpus=request.num_gpus,
+            holds=request.holds,
+        )
+        for product, request in asked
+    }
 
 
 def requests_of(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.survey import Began
 
@@ -49,7 +50,8 @@ def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 
     News is a courtesy: where it is lost with a node, what stands on storage is still the truth.
     """
-    mailbox: Any = _Mailbox.remote()
+    here = ray.get_runtime_context().get_node_id()  # so that it is not lost with a node that comes and goes
+    mailbox: Any = _Mailbox.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True)).remote()
     stop = threading.Event()
 
     def take() -> None:

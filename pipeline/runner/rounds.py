@@ -1,7 +1,7 @@
 """Which units are tried again: a run ends when each unit was made, or has taken its workers down too often.
 
 Ray tries a unit three times by itself and then drops it (or ends the dataset, when it has dropped too many). What was
-dropped goes into a further round, after everything else, as long as rounds get anywhere: a flaky node costs a night's
+dropped goes into a further round, after everything else, as long as rounds get somewhere: a flaky node costs a night's
 run some minutes, and one video that kills every worker is named at the end, when all others are done.
 """
 
@@ -18,9 +18,11 @@ NAMED = 10
 
 
 class Rounds:
-    """What is left to do, and what is known of those that were lost."""
+    """What is left to do, and what is known of those that were lost. A round that broke off and made fewer units than
+    `lost_at_once`, which is about what it lost, is the last: something is wrong with more than a few videos."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, units: Sequence[Unit], *, lost_at_once: int = 0) -> None:
+        self._lost_at_once = lost_at_once
         self._left = {unit.index: unit for unit in units}
         self._losses: Counter[int] = Counter()  # unit -> rounds in which its workers died
         self._last_began: dict[int, str] = {}  # unit -> the product in which it was last taken up
@@ -40,7 +42,8 @@ class Rounds:
 
     def _close(self) -> None:
         """Count the losses of the round that ended."""
-        got_nowhere = len(self._left) == self._num_before
+        num_made = self._num_before - len(self._left)
+        got_nowhere = num_made < (max(1, self._lost_at_once) if self._reason else 1)
         for unit in self._left:
             # of a round that broke off only what had begun was lost; the others were never tried
             if not self._reason or unit in self._began:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -81,10 +82,9 @@ class FakeRunner:
         workers: int = 2,
         address: str | None = None,
         dataset: str | None = None,
+        cwd: Path = ROOT,
     ) -> FakeRun:
         """`products`: path -> upstream; `units`: the bytes of each; `stages`: what each product's stage does."""
-        import os
-
         log = self.folder / "log"
         with_log = {path: {"log": str(log), **stages.get(path, {})} for path in products}
         (self.folder / "stages.json").write_text(json.dumps(with_log))
@@ -99,7 +99,7 @@ class FakeRunner:
         ended = subprocess.run(
             [sys.executable, "-c", DRIVER, json.dumps(ask)],
             env={**os.environ, **self.environment()},
-            cwd=ROOT,
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=500,

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.prepare import Prepared, prepare
 from pipeline import runner
-from pipeline.survey import Progress, survey
+from pipeline.survey import News, Progress, survey
 from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
 from schemas.errors import ReelmillError
@@ -48,7 +48,12 @@ def prepared(videos, out, **changes) -> Prepared:
 def run(work: Prepared, heard: list[Progress]) -> list[runner.UnitError]:
     states = survey(work.store, work.plan)
     pending = [unit for unit in work.plan.units if any(unit.index not in state.standing for state in states)]
-    return runner.run_plan(work.plan, work.store, limits=work.config.limits, pending=pending, on_progress=heard.append)
+
+    def hear(news: News) -> None:
+        if isinstance(news, Progress):
+            heard.append(news)
+
+    return runner.run_plan(work.plan, work.store, limits=work.config.limits, pending=pending, on_progress=hear)
 
 
 def test_every_unit_of_every_product_is_made_and_heard_of(videos, tmp_path) -> None:

@@ -74,3 +74,15 @@ def test_rounds_that_get_nowhere_end_the_run_and_say_why() -> None:
     found = dict(rounds.given_up())
     assert set(found) == {3, 1, -1}
     assert found[-1] == "2 more units were not made: workers died again and again (out of luck)"
+
+
+def test_a_round_that_loses_more_than_it_makes_is_the_last() -> None:
+    rounds = Rounds(UNITS, lost_at_once=2)
+    rounds.next()
+    began(rounds, 3, 1, 2)
+    rounds.ended(3)
+    rounds.broke_off("a broken library")
+    assert rounds.next() == []
+    found = dict(rounds.given_up())
+    assert found[1] == "clips/a unit 000001: its worker died every time it was tried (a broken library)"
+    assert set(found) == {1, 2, -1}
