@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.secrets import NO_SECRETS, has_secret
 from pipeline.sources.issues import Issues
 from pipeline.sources.labels import MetLabels, name_labels, parse_label_id, read_label_names
 from pipeline.sources.lookup import Lookup
@@ -22,6 +23,9 @@ def index_list(source: PathListSource, scan: Scan, issues: Issues) -> Rows:
     for line, text in lines:
         text = text.strip()
         if not text:
+            continue
+        if has_secret(text):  # as a label it would stand in the manifest
+            issues.add("malformed_row", text, NO_SECRETS, line=line)
             continue
         path, tokens = _split(text)
         try:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from pipeline.secrets import redacted
 from pipeline.storage.patience import persist
 from pipeline.storage.remote import Patient
 from schemas.errors import UsageError
@@ -73,7 +74,7 @@ def open_raw(uri: str) -> tuple[pafs.FileSystem, str]:
         filesystem, path = pafs.FileSystem.from_uri(uri)
         return filesystem, path
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, ValueError) as error:
-        raise UsageError(f"{shown(uri)}: not a location that pyarrow can open ({error})") from None
+        raise UsageError(f"{shown(uri)}: not a location that pyarrow can open ({redacted(str(error))})") from None
 
 
 # ---------------------------------------------------------------- what may be shown
