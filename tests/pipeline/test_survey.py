@@ -4,7 +4,7 @@ import pytest
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
-from pipeline.survey import ProductState, failed_rows, flow_losses, survey, survey_product
+from pipeline.survey import ProductState, Standing, failed_rows, flow_losses, survey, survey_product
 from schemas.errors import ReelmillError
 from schemas.ledger import LedgerRow
 from schemas.receipt import Card
@@ -40,6 +40,15 @@ def test_what_stands(store) -> None:
     assert clips.rows == {"ok": 1, "failed": 1, "partial": 0, "filtered": 0}
     assert features.pending == 2
     assert clips.bytes > 10  # two shards of five bytes, and two ledgers
+
+
+def test_what_is_kept_of_a_receipt_is_small(store) -> None:
+    """A dataset has 100,000 units, and receipts may name dozens of files each."""
+    clips, _ = survey(store, plan())
+    ledger = (store.read("clips/c/_ledger/000000.parquet"), b"12345")
+    assert clips.standing[0] == Standing(counts=(1, 0, 0, 0), items=3, bytes=sum(map(len, ledger)))
+    assert clips.standing[1].rows == {"ok": 0, "partial": 0, "failed": 1, "filtered": 0}
+    assert clips.standing[1].num_failed == 1
 
 
 def test_changed_settings_make_everything_downstream_stale(store) -> None:

@@ -17,11 +17,14 @@ FAKES = ROOT / "benchmarks" / "fake_stages"
 
 DRIVER = """\
 import json, sys
+import pyarrow as pa
 from pipeline import runner
 from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
+from pipeline.units import write_manifest
 from schemas.config import Limits
 from schemas.errors import ReelmillError
+from schemas.manifest import MANIFEST_SCHEMA
 from schemas.pools import Pools
 
 ask = json.loads(sys.argv[1])
@@ -31,11 +34,14 @@ for path, upstream in ask["products"]:
     settings = {"backend": "cpu"} if kind == "flow" else {}
     products[path] = Product(kind, name, settings, {u: products[u].fingerprint for u in upstream}, 1)
 units = [Unit(i, i, 1, f"{i}", num_bytes) for i, num_bytes in enumerate(ask["units"])]
+rows = [{"video_id": f"v{i}", "uri": f"s3://videos/{i}.mp4", "labels": [], "label_ids": []} for i in range(len(units))]
+store = Store(ask["dataset"])
+write_manifest(store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
 said = []
 with runner.cluster(address=ask["address"], workers=ask["workers"]):
     try:
         errors = runner.run_plan(
-            Plan(tuple(products.values()), tuple(units)), Store(ask["dataset"]), limits=Limits(), pending=units,
+            Plan(tuple(products.values()), tuple(units)), store, limits=Limits(), pending=units,
             pools=Pools.model_validate(ask["pools"]), on_progress=lambda news: None, say=said.append,
         )
     except ReelmillError as error:

@@ -21,13 +21,13 @@ def test_a_fast_stage_does_not_keep_a_slow_one_from_its_units(fake_run, pools) -
     """Clips take no time and flow does: the last product has its first unit long before the clips are through."""
     chain = {"clips/a": [], "flow/f": ["clips/a"], "features/f": ["flow/f"]}
     stages = {"clips/a": {"sleep_s": 0.1}, "flow/f": {"sleep_s": 0.4}, "features/f": {"sleep_s": 0.1}}
-    run = fake_run(chain, [1] * 40, stages, pools=pools)
+    run = fake_run(chain, [1] * 24, stages, pools=pools)
     assert run.errors == {}
-    assert {(line.product, line.unit) for line in run.log} == {(path, unit) for path in chain for unit in range(40)}
+    assert {(line.product, line.unit) for line in run.log} == {(path, unit) for path in chain for unit in range(24)}
     began = first_end(run.log, "features/f")
-    assert share_done(run.log, "clips/a", began) < 0.4
+    assert share_done(run.log, "clips/a", began) < 0.6
     # flow goes on at its own pace meanwhile, not after the clips
-    half = [line.ended_s for line in run.log if line.product == "clips/a"][19]
+    half = [line.ended_s for line in run.log if line.product == "clips/a"][11]
     assert share_done(run.log, "flow/f", half) > 0.05
 
 

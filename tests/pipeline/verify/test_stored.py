@@ -11,8 +11,9 @@ from pipeline.stages import card_of
 from pipeline.store import Store
 from pipeline.verify import verify
 from pipeline.verify.report import ProductReport
-from pipeline.verify.stored import Inputs, Stored, check_card, find, open_product
+from pipeline.verify.stored import Inputs, Stored, _counts, check_card, find, open_product
 from schemas.errors import UsageError
+from schemas.receipt import Receipt
 
 
 def test_products_are_found_without_a_config(fresh, tmp_path) -> None:
@@ -92,6 +93,23 @@ def test_a_manifest_alone_does_not_tell_its_units(fresh) -> None:
     units = Inputs(fresh.store, [clips], None).units_of(clips)
     assert units is not None
     assert [unit.num_rows for unit in units] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("made", "cut"),
+    [
+        ({0: 3, 1: 1, 2: 2}, [3, 1, 2, 3, 1]),  # units end by bytes too; those at the end are not made yet
+        ({0: 4, 2: 2}, [4, 4, 2]),  # a gap, and all others but the last are alike
+        ({0: 4, 2: 2, 3: 1}, []),  # a gap of which nobody knows how long it is
+        ({1: 0}, []),
+    ],
+)
+def test_how_the_manifest_was_cut_is_told_by_receipts(made: dict[int, int], cut: list[int]) -> None:
+    receipts = {
+        unit: Receipt(product="clips/c", unit=unit, fingerprint="f", rows={"ok": rows}, items=0, files=())
+        for unit, rows in made.items()
+    }
+    assert _counts([Stored("clips/c", "clips", None, receipts)], 10) == cut  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sha256", [None, "of the annotations"])

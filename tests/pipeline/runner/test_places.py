@@ -1,0 +1,67 @@
+"""Where the work goes on a cluster of nodes that differ, and what is said where it can't go."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from pipeline.runner.requests import ROLE_LABEL
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+CHAIN = {"clips/a": [], "features/c": ["clips/a"]}
+STORE_BYTES = 100 << 20
+
+
+@pytest.fixture
+def cluster(fake_run, monkeypatch) -> Iterator[Cluster]:
+    """A head that makes nothing, and a node for decoding."""
+    for name, value in fake_run.environment().items():
+        monkeypatch.setenv(name, value)
+    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "labels": {ROLE_LABEL: "head"}}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, labels={ROLE_LABEL: "cpu"})
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def test_a_model_waits_for_its_node_and_each_role_gets_its_work(fake_run, cluster) -> None:
+    gpu_nodes = []
+
+    def later() -> None:
+        labels = {ROLE_LABEL: "gpu"}
+        gpu_nodes.append(
+            cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE_BYTES, labels=labels).node_id
+        )
+
+    timer = threading.Timer(10, later)
+    timer.start()
+    pools = {"features": {"workers": 1, "gpus": 1}}
+    first = fake_run(CHAIN, [1] * 4, {}, pools=pools, address=cluster.address)
+    timer.join()
+    assert first.errors == {}
+    assert first.said == ["features/c waits for a node with 1 GPU, which the cluster has to start"]
+    assert {line.node for line in first.log if line.product == "features/c"} == set(gpu_nodes)
+
+    (fake_run.folder / "log").unlink()
+    second = fake_run(CHAIN, [1] * 6, {"clips/a": {"sleep_s": 0.2}}, address=cluster.address)  # all labelled by now
+    assert (second.errors, second.said) == ({}, [])
+    nodes = {path: {line.node for line in second.log if line.product == path} for path in CHAIN}
+    assert nodes["features/c"] == set(gpu_nodes)
+    assert len(nodes["clips/a"]) == 1
+    assert nodes["clips/a"].isdisjoint(gpu_nodes)
+
+
+def test_a_dataset_that_a_node_does_not_see_stops_the_run(fake_run, cluster, tmp_path) -> None:
+    """A relative path is another folder for workers, which started elsewhere: as it would be on another machine."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = fake_run(CHAIN, [1], {}, address=cluster.address, dataset="out", cwd=elsewhere)
+    assert "out is a local path, and node " in run.errors[-1]
+    assert "does not see this folder" in run.errors[-1]
+    assert run.log == []
+    assert [path.name for path in elsewhere.rglob("*") if path.is_file()] == ["manifest.parquet"]
