@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from io import BytesIO
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
@@ -30,6 +33,8 @@ from schemas.errors import ReelmillError
 from schemas.ledger import LEDGER_SCHEMA, STATUSES, LedgerRow
 from schemas.receipt import Card, FileEntry, Receipt
 
+SWEEPS = 5
+SWEEP_PAUSE_S = 0.1
 UNIT_FILE = re.compile(r"(\d{6,})\.[a-z]+$")
 
 
@@ -115,9 +120,14 @@ def prune(store: Store, product: str, num_units: int) -> int:
 
 
 def sweep(store: Store, product: str) -> None:
-    """Remove what killed writers left behind."""
-    if store.is_local:
-        store.delete_folder(f"{product}/{TEMP_FOLDER}")
+    """Remove what killed writers left behind. One that is still dying may write on there; the next sweep gets that."""
+    folder = f"{product}/{TEMP_FOLDER}"
+    for _ in range(SWEEPS if store.is_local else 0):
+        with suppress(OSError):  # it is not empty after all
+            store.delete_folder(folder)
+        if not Path(store.path(folder)).exists():
+            return
+        time.sleep(SWEEP_PAUSE_S)
 
 
 def write_card(store: Store, card: Card) -> None:
@@ -147,6 +157,14 @@ def card_stands(store: Store, product: Product) -> bool:
         return False
 
 
+def _card_is_of_others(store: Store, product: Product) -> bool:
+    """Whether the card is of other settings: a run writes it before any unit."""
+    try:
+        return read_card(store, product.path).fingerprint != product.fingerprint
+    except ReelmillError:  # there is none
+        return False
+
+
 class UnitWriter:
     """Collects the files of one unit of one product; see the module's head."""
 
@@ -155,6 +173,7 @@ class UnitWriter:
         self._product = product
         self._unit = unit
         self._staged: list[StagedFile] = []
+        self._names: set[str] = set()
 
     def __enter__(self) -> UnitWriter:
         return self
@@ -169,14 +188,22 @@ class UnitWriter:
         """A new file of this unit, for writing; `name` is relative to the product folder."""
         staged = self._store.stage(f"{self._product.path}/{name}")
         self._staged.append(staged)
+        self._names.add(name)
         return staged.file
 
     def table(self, name: str, table: pa.Table) -> None:
         """A new Parquet file of this unit."""
         write_parquet(table, self.file(name))
 
-    def commit(self, ledger: Sequence[LedgerRow], *, items: int) -> Receipt:
-        """Publish all files, then the receipt. Raises ReelmillError unless each input row is accounted for once."""
+    def commit(self, ledger: Sequence[LedgerRow], *, items: int, no_longer: Iterable[str] = ()) -> Receipt:
+        """Publish all files, then the receipt. Raises ReelmillError unless each input row is accounted for once.
+
+        `no_longer` are files, relative to the product folder, that a unit of other settings may have left here.
+
+        Another may commit the same unit at the same time: a worker that outlives its killed run for a moment, or one
+        whose node was given up too soon. Both have the same bytes, so either's files may stand, and neither deletes a
+        file that the other may have published.
+        """
         counts = Counter(row.status for row in ledger)
         ids = {row.video_id for row in ledger}
         if len(ledger) != self._unit.num_rows or len(ids) != len(ledger) or not set(counts) <= set(STATUSES):
@@ -186,18 +213,33 @@ class UnitWriter:
             )
         rows = pa.Table.from_pylist([asdict(row) for row in ledger], schema=LEDGER_SCHEMA)
         self.table(f"_ledger/{self._unit.index:06d}.parquet", rows)
-        retract(self._store, self._product.path, self._unit.index)  # a stale or failed attempt, if any
+        store, path, fingerprint = self._store, self._product.path, self._product.unit_fingerprint(self._unit)
+        standing = load(store, path, self._unit.index)
+        if standing is not None and standing.fingerprint == fingerprint:
+            return standing  # another was faster
+        if _card_is_of_others(store, self._product):
+            raise ReelmillError(f"{path} was begun with other settings by another run: let one run end before the next")
+        self._take_back(standing, no_longer)
         files: list[FileEntry] = [staged.publish() for staged in self._staged]
         receipt = Receipt(
             product=self._product.path,
             unit=self._unit.index,
-            fingerprint=self._product.unit_fingerprint(self._unit),
+            fingerprint=fingerprint,
             rows={status: counts.get(status, 0) for status in STATUSES},
             items=items,
             files=tuple(sorted(files, key=lambda entry: entry.path)),
         )
-        self._store.put(receipt_path(self._product.path, self._unit.index), _json(receipt.model_dump(mode="json")))
+        store.put(receipt_path(path, self._unit.index), _json(receipt.model_dump(mode="json")))
         return receipt
+
+    def _take_back(self, stale: Receipt | None, no_longer: Iterable[str]) -> None:
+        """Make room for this unit: away with a stale receipt, then with the files that will not be replaced."""
+        path = self._product.path
+        if stale is not None:
+            self._store.delete(receipt_path(path, self._unit.index))
+        files = {entry.path for entry in stale.files} if stale is not None else set()
+        for name in sorted({*files, *no_longer} - self._names):
+            self._store.delete(f"{path}/{name}")
 
 
 def begin(store: Store, product: Product, unit: Unit) -> UnitWriter:

@@ -92,8 +92,8 @@ class FeatureStage:
             accounts = [_account(row, rows, source) for row in ledger]
             meter.ledger(accounts)
             with meter.writing():
-                self._leave_no_other_files(unit)
-                return writer.commit(accounts, items=rows.num_rows.total())
+                items = rows.num_rows.total()
+                return writer.commit(accounts, items=items, no_longer=self._other_files(unit))
 
     def close(self) -> None:
         """Let go of the model."""
@@ -178,18 +178,11 @@ class FeatureStage:
             values = values.astype(np.float16)
         rows.row(row, values)
 
-    def _leave_no_other_files(self, unit: Unit) -> None:
-        """A product that was of vectors and is of maps now, or the other way round, keeps no file of the other kind.
-
-        Its receipt goes first, as ever; what a stale receipt names goes with it, and what a killed run left, here.
-        """
-        product = self._product.path
-        names = {f"part-{unit.index:06d}.parquet"}
-        if not self._settings.dense:
-            names = {f"maps-{unit.index:06d}.tar", f"_index/{unit.index:06d}.parquet"}
-        receipts.retract(self._store, product, unit.index)
-        for name in sorted(names):
-            self._store.delete(f"{product}/{name}")
+    def _other_files(self, unit: Unit) -> tuple[str, ...]:
+        """The files of a unit of maps where this product is of vectors now, and the other way round."""
+        if self._settings.dense:
+            return (f"part-{unit.index:06d}.parquet",)
+        return (f"maps-{unit.index:06d}.tar", f"_index/{unit.index:06d}.parquet")
 
 
 def _account(row: LedgerRow, rows: FeatureRows, source: str) -> LedgerRow:

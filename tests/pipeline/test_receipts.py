@@ -1,9 +1,12 @@
+import contextlib
+import threading
+
 import pytest
 
 from pipeline import receipts
 from pipeline.graph import Product, Unit
 from pipeline.store import Store
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.ledger import LedgerRow
 from schemas.receipt import Card
 
@@ -13,6 +16,19 @@ LEDGER = [LedgerRow("a", "/a", "ok", num_items=2), LedgerRow("b", "/b", "failed"
 
 def product(**settings) -> Product:
     return Product("clips", "c", settings=settings, upstream={}, code_version=1)
+
+
+def card_of(made: Product) -> Card:
+    settings = dict(made.settings)
+    return Card(
+        product=made.path,
+        fingerprint=made.fingerprint,
+        code_version=1,
+        settings=settings,
+        upstream={},
+        details={},
+        versions={},
+    )
 
 
 def make(store: Store, made: Product, unit: Unit = UNIT, data: bytes = b"tar"):
@@ -141,3 +157,76 @@ def test_a_missing_ledger_is_a_sentence(store) -> None:
     store.delete(receipts.ledger_path("clips/c", 0))
     with pytest.raises(ReelmillError, match=r"delete clips/c/_receipts/000000\.json and run again"):
         receipts.read_ledger(store, "clips/c", 0)
+
+
+# ---------------------------------------------------------------- two writers at once
+
+
+def test_the_slower_of_two_writers_keeps_what_stands(store) -> None:
+    """A worker that outlives its killed run must not take back what the next run has made."""
+    with receipts.begin(store, product(), UNIT) as slow:
+        slow.file("clips-000000.tar").write(b"tar")
+        receipt = make(store, product())
+        written_ns = store.mtime_ns("clips/c/clips-000000.tar")
+        assert slow.commit(LEDGER, items=2) == receipt
+    assert store.mtime_ns("clips/c/clips-000000.tar") == written_ns
+    assert receipts.load(store, "clips/c", 0) == receipt
+
+
+def test_of_two_that_replace_a_stale_unit_the_one_that_dies_leaves_no_receipt_without_files(store, monkeypatch) -> None:
+    make(store, product(fps=5), data=b"stale")
+    delete = Store.delete
+
+    def overtaken(self: Store, path: str) -> None:
+        monkeypatch.setattr(Store, "delete", delete)
+        make(self, product())  # the other comes through between this one's look and its first step
+        delete(self, path)
+        raise KeyboardInterrupt
+
+    with receipts.begin(store, product(), UNIT) as slow:
+        slow.file("clips-000000.tar").write(b"tar")
+        monkeypatch.setattr(Store, "delete", overtaken)
+        with pytest.raises(KeyboardInterrupt):
+            slow.commit(LEDGER, items=2)
+    assert receipts.load(store, "clips/c", 0) is None  # to be made once more
+    assert store.read("clips/c/clips-000000.tar") == b"tar"
+    assert receipts.read_ledger(store, "clips/c", 0) == LEDGER
+
+
+def test_a_writer_of_old_settings_does_not_replace_what_the_next_run_made(store) -> None:
+    with receipts.begin(store, product(fps=5), UNIT) as old:
+        old.file("clips-000000.tar").write(b"old")
+        receipts.write_card(store, card_of(product()))
+        receipt = make(store, product())
+        with pytest.raises(ReelmillError, match="was begun with other settings by another run"):
+            old.commit(LEDGER, items=2)
+    assert receipts.load(store, "clips/c", 0) == receipt
+    assert store.read("clips/c/clips-000000.tar") == b"tar"
+
+
+def test_files_of_another_kind_go_when_the_unit_is_made_anew(store) -> None:
+    store.put("clips/c/maps-000000.tar", b"left by a killed run")
+    with receipts.begin(store, product(), UNIT) as writer:
+        writer.file("clips-000000.tar").write(b"tar")
+        writer.commit(LEDGER, items=2, no_longer=["maps-000000.tar"])
+    assert store.files("clips/c") == ["clips-000000.tar"]
+
+
+def test_sweeping_bears_a_writer_that_is_still_dying(store) -> None:
+    stop = threading.Event()
+
+    def write_on() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(StorageError, OSError), store.stage("clips/c/clips-000001.tar") as staged:
+                staged.file.write(b"half")
+
+    thread = threading.Thread(target=write_on)
+    thread.start()
+    try:
+        for _ in range(5):
+            receipts.sweep(store, "clips/c")
+    finally:
+        stop.set()
+        thread.join()
+    receipts.sweep(store, "clips/c")
+    assert store.folders("clips/c") == []
