@@ -69,8 +69,9 @@ def _explain(store: Store, node: str, elsewhere: bool, missing: Sequence[str]) -
 def _weights(products: Sequence[Product]) -> list[str]:
     """The weights that are files here, by the path that workers will open; other names (random:SEED, a package's) are
     the stages' own matter."""
-    named = {str(product.settings.get("weights", "")) for product in products}
-    return sorted(path for path in named if path and Path(path).is_file())
+    named = [product.settings.get("weights") for product in products]
+    named += [(product.settings.get("preprocess") or {}).get("mean") for product in products]  # or a mean volume
+    return sorted({path for path in named if isinstance(path, str) and Path(path).is_file()})
 
 
 def _first_video(store: Store, pending: Sequence[Unit]) -> list[str]:

@@ -20,6 +20,7 @@ import json, sys
 import pyarrow as pa
 from pipeline import runner
 from pipeline.graph import Plan, Product, Unit
+from pipeline.runner import connect, drain
 from pipeline.store import Store
 from pipeline.units import write_manifest
 from schemas.config import Limits
@@ -37,6 +38,8 @@ units = [Unit(i, i, 1, f"{i}", num_bytes) for i, num_bytes in enumerate(ask["uni
 rows = [{"video_id": f"v{i}", "uri": f"s3://videos/{i}.mp4", "labels": [], "label_ids": []} for i in range(len(units))]
 store = Store(ask["dataset"])
 write_manifest(store, pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
+if ask["lost_at_once"]:
+    connect.CRASHED_UNITS_ALLOWED = drain.CRASHED_UNITS_ALLOWED = ask["lost_at_once"]
 said = []
 with runner.cluster(address=ask["address"], workers=ask["workers"]):
     try:
@@ -89,6 +92,7 @@ class FakeRunner:
         address: str | None = None,
         dataset: str | None = None,
         cwd: Path = ROOT,
+        lost_at_once: int | None = None,
     ) -> FakeRun:
         """`products`: path -> upstream; `units`: the bytes of each; `stages`: what each product's stage does."""
         log = self.folder / "log"
@@ -100,6 +104,7 @@ class FakeRunner:
             "pools": pools or {},
             "workers": workers,
             "address": address,
+            "lost_at_once": lost_at_once,
             "dataset": dataset or str(self.folder / "out"),
         }
         ended = subprocess.run(

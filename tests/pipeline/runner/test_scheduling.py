@@ -55,10 +55,13 @@ def test_one_unit_that_kills_every_worker_is_named_and_all_others_are_made(fake_
     assert run.errors[4].startswith("clips/a unit 000004: its worker died every time it was tried")
 
 
-def test_a_stage_that_kills_every_worker_ends_the_run(fake_run) -> None:
-    run = fake_run({"clips/a": []}, [1] * 3, {"clips/a": {"kills": [0, 1, 2]}})
+def test_a_round_that_loses_too_much_breaks_off_and_the_rest_is_made_in_the_next(fake_run) -> None:
+    """Units 3 to 6 kill their workers, and a round bears one of these."""
+    run = fake_run({"clips/a": []}, [1] * 9, {"clips/a": {"kills": [3, 4, 5, 6]}}, lost_at_once=1)
     assert run.errors
-    assert all("its worker died every time" in message for message in run.errors.values())
+    assert {line.unit for line in run.log} >= {0, 1, 2}
+    assert {unit for unit in run.errors if unit >= 0} <= {3, 4, 5, 6}
+    assert any("its worker died every time it was tried" in message for message in run.errors.values())
 
 
 def test_what_a_local_ray_can_never_have_is_a_sentence(fake_run) -> None:
