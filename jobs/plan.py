@@ -54,18 +54,15 @@ def main(
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for all that is timed
     here = gpus_here()
-    cluster = _cluster(
-        Cluster(
-            nodes=nodes,
-            cores=cores or num_cores(),
-            gpus=len(here) if gpus is None else gpus,
-            price=price,
-            gpu_nodes=gpu_nodes,
-            gpu_price=gpu_price,
-        ),
-        rates=rates,
-        has_gpu=bool(here),
+    cluster = Cluster(
+        nodes=nodes,
+        cores=cores or num_cores(),
+        gpus=len(here) if gpus is None else gpus,
+        price=price,
+        gpu_nodes=gpu_nodes,
+        gpu_price=gpu_price,
     )
+    _check(cluster, rates=rates, has_gpu=bool(here))
     store = Store(loaded.dataset)
     manifest = manifest_for(loaded, store, console)
     with placed_in(config):
@@ -145,8 +142,8 @@ def _rates(words: list[str], config: Config) -> dict[str, float]:
     return rates
 
 
-def _cluster(cluster: Cluster, *, rates: dict[str, float], has_gpu: bool) -> Cluster:
-    """The same cluster. Raises UsageError for options that contradict each other."""
+def _check(cluster: Cluster, *, rates: dict[str, float], has_gpu: bool) -> None:
+    """Raises UsageError for options that contradict each other."""
     if cluster.gpu_nodes and not cluster.gpus:
         raise UsageError("--gpu-nodes: say with --gpus how many GPUs each of them has")
     if cluster.gpu_price is not None and not cluster.gpu_nodes:
@@ -157,7 +154,6 @@ def _cluster(cluster: Cluster, *, rates: dict[str, float], has_gpu: bool) -> Clu
         raise UsageError("--gpu-rate: the cluster has no GPU; say with --gpus how many each node has")
     if rates and has_gpu:
         raise UsageError("--gpu-rate: this machine has a GPU, and features are timed on it; leave the rate out")
-    return cluster
 
 
 if __name__ == "__main__":

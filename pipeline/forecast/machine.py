@@ -8,16 +8,19 @@ from pathlib import Path
 from pipeline.forecast.worker import ask_once
 from pipeline.threads import num_cores
 
+DEVICES, GPU_DEVICES = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")  # CUDA; under WSL; ROCm
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def gpus_here() -> list[str]:
     """The names of this machine's CUDA devices, asked in a process of its own: nothing of them stays in this one."""
+    if not any(any(DEVICES.glob(pattern)) for pattern in GPU_DEVICES):
+        return []  # at once: asking torch takes seconds
     return list(ask_once(_gpu_names))
 
 
 def _gpu_names() -> list[str]:
-    import torch  # takes seconds, and a plan needs nothing else of it
+    import torch  # a plan needs nothing else of it
 
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 

@@ -79,14 +79,13 @@ class Prober:
     def probe(self, product: Product) -> ProductProbe:
         """Raises ReelmillError where a stage can't be opened or its workers die, and where no video can be used."""
         self._products[product.path] = product
-        card_s = ask_once(make_card, product, self._bench.store.uri)
         if product.kind == "features":
-            return self._features(product, card_s)
-        return self._videos(product, card_s)
+            return self._features(product)
+        return self._videos(product)
 
     # ------------------------------------------------------------ clips, flow
 
-    def _videos(self, product: Product, card_s: float) -> ProductProbe:
+    def _videos(self, product: Product) -> ProductProbe:
         bench, on_gpu = self._bench, self._on_gpu(product)
         part = "whole" if product.kind == "clips" or not self._by_stride(product) else "short"
         count = 1 if on_gpu else num_cores()
@@ -131,8 +130,8 @@ class Prober:
             product=product,
             device="gpu" if on_gpu else "cpu",
             cores_per_worker=0 if on_gpu else 1,
-            card_s=card_s,
-            open_s=workers.start_s,
+            card_s=workers.card_s,
+            open_s=workers.open_s,
             unit_s=unit_s,
             unit_cpu_s=empty_cpu_s,
             unit_bytes=unit_bytes,
@@ -147,7 +146,8 @@ class Prober:
         return Clips.model_validate(self._products[f"clips/{flow.settings['clips']}"].settings).windows == "stride"
 
     def _on_gpu(self, product: Product) -> bool:
-        if product.kind == "flow":
+        if product.kind == "flow" and self._has_gpu:
+            ask_once(make_card, product, self._bench.store.uri)  # it says which backend `auto` is
             used = receipts.read_card(self._bench.store, product.path).details["backend"]["used"]
             return bool(used == "cuda")
         return product.kind == "features" and self._has_gpu
@@ -164,7 +164,7 @@ class Prober:
 
     # ------------------------------------------------------------ features
 
-    def _features(self, product: Product, card_s: float) -> ProductProbe:
+    def _features(self, product: Product) -> ProductProbe:
         bench, on_gpu = self._bench, self._on_gpu(product)
         settings = Features.model_validate(product.settings)
         source = self._products[settings.source]
@@ -187,8 +187,8 @@ class Prober:
             product=product,
             device="gpu" if on_gpu or is_rated else "cpu",
             cores_per_worker=0 if on_gpu or is_rated else num_cores(),
-            card_s=card_s,
-            open_s=workers.start_s,
+            card_s=workers.card_s,
+            open_s=workers.open_s,
             unit_s=0.0 if is_rated else none.wall_s,
             unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,
