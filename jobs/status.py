@@ -14,9 +14,10 @@ from jobs.display import products_table, tight_bounds, wide_console
 from jobs.entry import run_verb
 from jobs.plan_display import print_comparison
 from jobs.prepare import plan_config, stored_plan
-from pipeline import runs
+from pipeline import lease, runs
 from pipeline.config import load_config
 from pipeline.forecast.compare import Comparison, compare, load_plan
+from pipeline.process import fate
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from schemas.ledger import STATUSES, LedgerRow
@@ -41,13 +42,32 @@ def main(
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
-        found = {"dataset": store.uri, "products": products, "flow": flow, "failed": _rows(lost)}
+        found: dict[str, object] = {"dataset": store.uri, "writer": _writer(store)}
+        found |= {"products": products, "flow": flow, "failed": _rows(lost)}
         print(json.dumps({**found, "plan": planned.as_json() if planned else None}))
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)
+    if (writer := _writer(store)) is not None:
+        wide_console().print(_sentence(writer), markup=False, soft_wrap=True)
     if planned is not None:
         print_comparison(planned)
+
+
+def _writer(store: Store) -> dict[str, str] | None:
+    """Who writes to the dataset, and what this machine knows of that process; None where nobody does."""
+    holder = lease.read(store)
+    if holder is None:
+        return None
+    process = holder.process
+    return {"command": holder.what, "host": process.host, "since": holder.since, "process": fate(process)}
+
+
+def _sentence(writer: Mapping[str, str]) -> str:
+    who = f"`{writer['command']}` on {writer['host']}"
+    if writer["process"] == "gone":
+        return f"{who} was at it, and died; the same command goes on from here"
+    return f"{who} is at it, since {writer['since']}" + ("" if writer["process"] == "alive" else ", unless it died")
 
 
 def _compare(store: Store, states: list[ProductState]) -> Comparison | None:

@@ -1,0 +1,36 @@
+"""`reelmill status` of a dataset that somebody writes to. What stands, fails and is stale: test_run.py."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline import lease
+from pipeline.config import load_config
+from pipeline.process import Process
+from pipeline.store import Store
+
+DEAD = Process("another-host", "another boot", 1, 1)
+
+
+def status(config: Path, *options: str) -> str:
+    command = [sys.executable, "-m", "jobs.status", str(config), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_who_is_at_it(head_config: Path) -> None:
+    store = Store(load_config(head_config).dataset)
+    assert json.loads(status(head_config, "--json"))["writer"] is None
+    with lease.hold(store, what="reelmill run mine.yaml"):
+        writer = json.loads(status(head_config, "--json"))["writer"]
+        assert (writer["command"], writer["process"]) == ("reelmill run mine.yaml", "alive")
+        assert "`reelmill run mine.yaml` on" in status(head_config)
+    assert "reelmill run mine.yaml" not in status(head_config)
+
+
+def test_one_of_another_machine_may_have_died(head_config: Path) -> None:
+    store = Store(load_config(head_config).dataset)
+    store.put(lease.LEASE, lease.Holder("t", 3, "reelmill run mine.yaml", "yesterday", DEAD).to_json())
+    assert "`reelmill run mine.yaml` on another-host is at it, since yesterday, unless it died" in status(head_config)
