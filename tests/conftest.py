@@ -27,6 +27,7 @@ class S3Server(NamedTuple):
     secret_key: str
 
 
+SECRET_KEY = "reelmillTestsK7MDENGbPxRfiCY"  # like no other text: a test looks for it in all that a run writes
 STARTS = 3  # a port may be taken between our asking for a free one and weed's binding it
 
 
@@ -50,7 +51,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def _start(weed: str, folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
-    server = S3Server(f"127.0.0.1:{_free_port()}", "key", "secret")
+    server = S3Server(f"127.0.0.1:{_free_port()}", "key", SECRET_KEY)
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": server.access_key, "secretKey": server.secret_key}],
