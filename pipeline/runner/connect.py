@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import ray
 import ray.data
@@ -32,15 +33,18 @@ def is_local_ray() -> bool:
 
 
 @contextlib.contextmanager
-def cluster(*, address: str | None = None, workers: int | None = None) -> Iterator[None]:
-    """Connect to a cluster, or start a quiet local Ray for the time of the block."""
+def cluster(
+    *, address: str | None = None, workers: int | None = None, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """Connect to a cluster, or start a quiet local Ray for the time of the block. `environment` is for its workers."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's own actors set off a warning of Ray's core
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps CUDA devices visible to CPU tasks
     stop = signal.getsignal(signal.SIGTERM)
+    runtime_env = {"env_vars": dict(environment)} if environment else None
     try:
         if address:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=runtime_env)
         else:
             with _native_stderr_hidden(), _bound_to_loopback():
                 ray.init(
@@ -50,6 +54,7 @@ def cluster(*, address: str | None = None, workers: int | None = None) -> Iterat
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     object_store_memory=128 << 20,  # receipts only ever pass through it
+                    runtime_env=runtime_env,
                 )
     except Exception as error:  # a bare one, where Ray's own processes start too slowly on a busy machine
         where = f"the Ray cluster at {address}" if address else "a local Ray"

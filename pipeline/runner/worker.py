@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from pipeline import receipts
+from pipeline import chaos, receipts
 from pipeline.graph import Product, Unit
 from pipeline.stages import Stage, stage_module
 from pipeline.store import Store
@@ -39,7 +39,8 @@ def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell
             tell(Began(product.path, unit.index, node))
             stage = _stage(product, store, limits)
             stage.meter.begin()
-            receipt = stage(unit)
+            with chaos.striking(store, product.path, unit.index):
+                receipt = stage(unit)
             work = stage.meter.end(receipt, node=node)
     except Exception as error:
         message, fatal = _explain(error)

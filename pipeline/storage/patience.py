@@ -29,6 +29,7 @@ LONGEST_PAUSE_S = (
     10.0  # a server that is back is found soon, and not by a thousand workers at once: the pause is random
 )
 QUIET_S = 5.0  # what is over sooner is nobody's business
+away_until_s = 0.0  # by time.monotonic(): until then nothing answers this process, for rehearsals (pipeline.chaos)
 
 # names of the AWS SDK, as pyarrow prints them, and of the servers themselves
 _TRANSIENT_CODES = frozenset(
@@ -95,6 +96,8 @@ def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
     pause_s = FIRST_PAUSE_S
     while True:
         try:
+            if time.monotonic() < away_until_s:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
             result = act()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise
