@@ -21,6 +21,9 @@ from schemas.errors import ReelmillError
 Container = Literal["torch", "safetensors", "TensorFlow checkpoint"]
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")  # keys under which trainers nest the weights
 
+SMALL_BYTES = 1 << 30
+MOST_GROWTH = 4
+
 # What the first bytes of a file say it is, where it can't hold weights.
 MAGIC = (
     (b"<", "a web page: the download did not give the file"),
@@ -97,10 +100,16 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         raise ReelmillError(
             f"{path}: this torch file is truncated or damaged (its zip directory can't be read); get it again"
         ) from None
+    # torch.save packs nothing: what says to grow is made to fill the memory
+    if unpacked > max(SMALL_BYTES, MOST_GROWTH * path.stat().st_size):
+        raise ReelmillError(
+            f"{path}: its {path.stat().st_size:,} bytes say to unpack to {unpacked:,}, which is refused"
+        )
     if any(name.endswith("constants.pkl") for name in names):
         raise ReelmillError(f"{path}: a TorchScript program, not weights; save its state_dict and use that")
     if not any(name.endswith("data.pkl") for name in names):
