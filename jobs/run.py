@@ -18,15 +18,18 @@ from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
 from jobs.train import results_tables, train_heads
-from pipeline import pictures, receipts, runner
+from jobs.work_display import print_work, work_json
+from pipeline import chaos, pictures, receipts, runner
 from pipeline.config import load_config, placed_in
-from pipeline.lease import hold
+from pipeline.graph import digest
+from pipeline.lease import hold, tell_on_stderr
 from pipeline.stages import package_versions
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from pipeline.units import read_labels
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
+from schemas.work import RunRecord
 
 FAILED_ROWS_SHOWN = 10
 PREVIEW_FILE = "_preview.png"
@@ -45,6 +48,10 @@ def main(
     workers: Annotated[int | None, typer.Option(min=1, help="cores for the local Ray; default: all")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="try again what failed before")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as JSON")] = False,
+    chaos_seed: Annotated[
+        int | None,
+        typer.Option("--chaos", metavar="SEED", help="a rehearsal: kill own workers and more, see docs/faults.md"),
+    ] = None,
 ) -> None:
     """Run a config's graph: what is finished is skipped, what is missing or stale is made."""
     if not source.is_dir() and (dataset or weights or model):
@@ -54,31 +61,49 @@ def main(
     else:
         config = load_config(source)
     with hold(Store(config.dataset), what=f"reelmill run {source}"):
-        _run(config, source, address=address, workers=workers, retry_failed=retry_failed, as_json=as_json)
+        _run(
+            config,
+            source,
+            address=address,
+            workers=workers,
+            retry_failed=retry_failed,
+            as_json=as_json,
+            chaos_seed=chaos_seed,
+        )
 
 
 def _run(
-    config: Config, source: Path, *, address: str | None, workers: int | None, retry_failed: bool, as_json: bool
+    config: Config,
+    source: Path,
+    *,
+    address: str | None,
+    workers: int | None,
+    retry_failed: bool,
+    as_json: bool,
+    chaos_seed: int | None,
 ) -> None:
     """All of it, as the one writer of the dataset."""
     with nullcontext() if source.is_dir() else placed_in(source):
         prepared = prepare(config)
         if retry_failed:
             _retract_failed(prepared)
-        errors = _make_products(prepared, address=address, workers=workers)
+        errors, work = _make_products(prepared, address=address, workers=workers, chaos_seed=chaos_seed)
     if errors:
         raise ReelmillError(_explain(errors))
     _draw_previews(prepared)
-    metrics = train_heads(prepared.plan, prepared.store)
+    metrics = train_heads(prepared.plan, prepared.store, address=address, pools=prepared.config.pools)
     states = survey(prepared.store, prepared.plan)
     _check_accounts(states)
     failed = failed_rows(prepared.store, states)
     losses = flow_losses(prepared.store, states)
     allowed = config.budget.rows(states[0].num_rows if states else 0)
     if as_json:
-        print(json.dumps(_summary(config, states, failed, allowed, metrics, losses), indent=1))
+        summary = _summary(config, states, failed, allowed, metrics, losses)
+        print(json.dumps({**summary, "run": work and work_json(work)}, indent=1))
     else:
         _print_summary(config, states, failed, metrics)
+        if work:
+            print_work(wide_console(), work)
     features = [product.path for product in prepared.plan.products if product.kind == "features"]
     differences = recipe_differences(receipts.read_card(prepared.store, path) for path in features)
     for sentence in (*differences, *tight_bounds(losses)):
@@ -93,37 +118,46 @@ def _run(
         raise typer.Exit(EXIT_OVER_BUDGET)
 
 
-def _make_products(prepared: Prepared, *, address: str | None, workers: int | None) -> list[runner.UnitError]:
-    """Run what is pending on Ray; nothing pending, no Ray."""
+def _make_products(
+    prepared: Prepared, *, address: str | None, workers: int | None, chaos_seed: int | None
+) -> tuple[list[runner.UnitError], RunRecord | None]:
+    """Run what is pending on Ray, and say what it cost; nothing pending, no Ray."""
     plan, store = prepared.plan, prepared.store
     products = [product for product in plan.products if product.kind != "heads"]
     states = [state for state in survey(store, plan) if not state.path.startswith("heads/")]
     pending = [unit for unit in plan.units if any(unit.index not in state.standing for state in states)]
     if not pending and all(receipts.card_stands(store, product) for product in products):
-        return []
+        return [], None
     _warn_of_other_versions(prepared, states)
     for state in states:
         if state.pending:
             store.delete(f"{state.path}/{PREVIEW_FILE}")  # drawn anew at the end, wherever this run is killed
-    with runner.cluster(address=address, workers=workers), run_display(states) as display:
+    config_sha256 = digest(prepared.config.model_dump(mode="json", by_alias=True))
+    with (
+        chaos.unleashed(chaos_seed, store, products, pending, tell=tell_on_stderr) as environment,
+        runner.cluster(address=address, workers=workers, environment=environment),
+        run_display(states) as display,
+        runner.watching(plan, store, pending=pending, config_sha256=config_sha256, listener=display) as watch,
+    ):
         errors = runner.run_plan(
             plan,
             store,
             limits=prepared.config.limits,
             pools=prepared.config.pools,
             pending=pending,
-            on_progress=display,
+            on_progress=watch.hear,
             say=lambda sentence: Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False),
         )
+        watch.failed = bool(errors)
     for state in states:
         receipts.sweep(store, state.path)
     if errors:
-        return errors
+        return errors, watch.last
     left = [state for state in survey(store, plan) if state.pending and not state.path.startswith("heads/")]
     return [
         runner.UnitError(-1, f"{state.path}: {state.pending} units were not made (their workers died)", fatal=True)
         for state in left
-    ]
+    ], watch.last
 
 
 def _explain(errors: Sequence[runner.UnitError]) -> str:

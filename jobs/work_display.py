@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from rich import box
@@ -12,6 +13,7 @@ from pipeline.bottleneck import verdict
 from schemas.work import ProductWork, RunRecord
 
 REASONS_SHOWN = 4
+LINE_CHARACTERS = 100
 
 
 def print_work(console: Console, record: RunRecord) -> None:
@@ -19,31 +21,33 @@ def print_work(console: Console, record: RunRecord) -> None:
     if not any(work.units or work.given_up for work in record.products.values()):
         return
     console.print(work_table(record))
-    for line in (*reason_lines(record), *[found.sentence for found in [verdict(record)] if found]):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+    found = verdict(record)
+    for line in (*reason_lines(record), *([found.sentence] if found else [])):
+        text = textwrap.fill(line, LINE_CHARACTERS, initial_indent=" ", subsequent_indent="   ", break_on_hyphens=False)
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def work_table(record: RunRecord) -> Table:
     """A row for each product; at most 100 columns wide."""
     made = {path: work for path, work in record.products.items() if work.units or work.given_up}
     has_gpu = any(work.device_s is not None for work in made.values())
-    table = Table(title=title(record), title_justify="left", box=box.SIMPLE)
+    table = Table(title=title(record), title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
     columns = ["product", "busy", "input", "output", "opening", *["GPU"] * has_gpu]
-    for column in (*columns, "videos/s", "× real time", "GB in", "GB out", "amplif."):
+    for column in (*columns, "videos/s", "speed", "GB in", "GB out", "amplif."):
         table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
     for path, work in made.items():
-        shares = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
+        shares: list[float | None] = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
         if has_gpu:
-            shares.append(work.device_s or 0.0)
+            shares.append(work.device_s)
         wall_s = max(1e-9, work.wall_s)
         table.add_row(
             path,
-            *(f"{work.share(seconds):.0%}" for seconds in shares),
+            *("" if seconds is None else f"{work.share(seconds):.0%}" for seconds in shares),
             f"{work.videos / wall_s:.3g}",
-            f"{work.source_s / wall_s:.3g}",
+            f"{work.source_s / wall_s:.3g}×" if work.source_s else "",
             f"{work.bytes_in / 1e9:.2f}",
             f"{work.bytes_out / 1e9:.2f}",
-            f"{work.amplification:.1f}" if work.amplification is not None else "",
+            f"{work.amplification:.1f}×" if work.amplification is not None else "",
         )
     return table
 
@@ -52,7 +56,8 @@ def title(record: RunRecord) -> str:
     """`run 3: 4 min 12 s on 2 cores (93 % busy)`."""
     wall_s = max(1e-9, record.wall_s)
     cores = f"{record.cores_s / wall_s:.3g} cores ({record.cpu_share or 0:.0%} busy)"
-    gpus = f", {record.gpus_s / wall_s:.3g} GPUs" if record.gpus_s else ""
+    num_gpus = f"{record.gpus_s / wall_s:.3g}"
+    gpus = f", {num_gpus} {'GPU' if num_gpus == '1' else 'GPUs'}" if record.gpus_s else ""
     if record.gpu_share is not None:
         gpus += f" ({record.gpu_share:.0%} busy)"
     nodes = f", {len(record.nodes)} nodes" if len(record.nodes) > 1 else ""

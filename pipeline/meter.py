@@ -76,7 +76,7 @@ class Meter:
             source_s=sum(stop_s - start_s for start_s, stop_s in self._spans.values()),
             frames_decoded=self._frames_decoded,
             frames_used=self._frames_used,
-            rows=dict(receipt.rows),
+            rows={str(status): count for status, count in receipt.rows.items()},
             reasons=dict(self._reasons),
         )
 

@@ -93,8 +93,8 @@ class Spent:
     wall_s: float = 0.0  # of the runs that made some of it
 
 
-SUMMED = ("units", "videos", "items", "source_s", "busy_s", "opening_s", "held_s", "cpu_s", "bytes_in", "bytes_out")
-SUMMED += ("frames_decoded", "frames_used", "retries")
+COUNTS = ("units", "videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used", "retries")
+SECONDS = ("source_s", "busy_s", "opening_s", "held_s", "cpu_s")
 
 
 @dataclass
@@ -123,7 +123,7 @@ def spent(store: Store, fingerprints: Mapping[str, str] | None = None) -> SpentA
             of.runs += 1
             of.wall_s += record.wall_s
             of.waiting_s += work.reading_s + work.writing_s
-            for name in SUMMED:
+            for name in (*COUNTS, *SECONDS):
                 setattr(of, name, getattr(of, name) + getattr(work, name))
             if work.device_s is not None:
                 of.device_s = (of.device_s or 0.0) + work.device_s
@@ -133,20 +133,15 @@ def spent(store: Store, fingerprints: Mapping[str, str] | None = None) -> SpentA
 # ---------------------------------------------------------------- while a run goes on
 
 
-class Ending:
-    """How a run ends, where it does not raise."""
-
-    state: State = "done"
-
-
 @contextmanager
-def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: float = EVERY_S) -> Iterator[Ending]:
+def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: float = EVERY_S) -> Iterator[None]:
     """Keep a run's record up to date for the time of the block, and write how it ended.
 
     `record` makes it, whole, from another thread too. That one can't be written is no reason to stop a run: what it
     has made is what counts, and says so itself where nothing can be written.
     """
-    stop, ending = threading.Event(), Ending()
+    stop = threading.Event()
+    state: State = "done"
 
     def write_now(state: State) -> None:
         with suppress(ReelmillError, OSError):
@@ -160,15 +155,16 @@ def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: flo
     thread = threading.Thread(target=keep_writing, name="reelmill-record", daemon=True)
     thread.start()
     try:
-        yield ending
+        yield
     except KeyboardInterrupt:
-        ending.state = "interrupted"
+        state = "interrupted"
         raise
     except BaseException:
-        ending.state = "failed"
+        state = "failed"
         raise
     finally:
         stop.set()
         thread.join()
-        write_now(ending.state)
-        receipts.sweep(store, FOLDER)
+        write_now(state)
+        with suppress(ReelmillError, OSError):
+            receipts.sweep(store, FOLDER)

@@ -10,10 +10,13 @@ reach      whether every node sees what the run is made of
 worker     what happens on the other side: one unit of one product, errors in the row
 cards      the cards, made on the machines that do the work
 news       what workers say while they work
+observe    what becomes of it: the run's record
+metrics    and numbers for Prometheus
 """
 
 from pipeline.runner.connect import cluster
 from pipeline.runner.drain import UnitError, run_plan
 from pipeline.runner.news import hearing
+from pipeline.runner.observe import watching
 
-__all__ = ["UnitError", "cluster", "hearing", "run_plan"]
+__all__ = ["UnitError", "cluster", "hearing", "run_plan", "watching"]
