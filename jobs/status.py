@@ -14,6 +14,7 @@ from jobs.display import products_table, tight_bounds, wide_console
 from jobs.entry import run_verb
 from jobs.plan_display import print_comparison
 from jobs.prepare import plan_config, stored_plan
+from jobs.work_display import print_spent, print_work, work_json
 from pipeline import lease, runs
 from pipeline.config import load_config
 from pipeline.forecast.compare import Comparison, compare, load_plan
@@ -38,18 +39,22 @@ def main(
     states = survey(store, plan)
     lost = failed_rows(store, states)
     losses = flow_losses(store, states)
-    planned = _compare(store, states)
+    planned, last = _compare(store, states), runs.last(store)
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
         found: dict[str, object] = {"dataset": store.uri, "writer": _writer(store)}
         found |= {"products": products, "flow": flow, "failed": _rows(lost)}
-        print(json.dumps({**found, "plan": planned.as_json() if planned else None}))
+        found |= {"plan": planned.as_json() if planned else None, "run": last and work_json(last)}
+        print(json.dumps({**found, "spent": asdict(runs.spent(store))}))
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)
     if (writer := _writer(store)) is not None:
         wide_console().print(_sentence(writer), markup=False, soft_wrap=True)
+    if last is not None:
+        print_work(wide_console(), last)
+        print_spent(wide_console(), runs.spent(store))
     if planned is not None:
         print_comparison(planned)
 

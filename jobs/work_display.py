@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.bottleneck import verdict
+from pipeline.runs import SpentAll
 from schemas.work import ProductWork, RunRecord
 
 REASONS_SHOWN = 4
@@ -23,8 +24,7 @@ def print_work(console: Console, record: RunRecord) -> None:
     console.print(work_table(record))
     found = verdict(record)
     for line in (*reason_lines(record), *([found.sentence] if found else [])):
-        text = textwrap.fill(line, LINE_CHARACTERS, initial_indent=" ", subsequent_indent="   ", break_on_hyphens=False)
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(_filled(line), markup=False, soft_wrap=True)
 
 
 def work_table(record: RunRecord) -> Table:
@@ -75,6 +75,16 @@ def reason_lines(record: RunRecord) -> list[str]:
     return lines
 
 
+def print_spent(console: Console, spent: SpentAll) -> None:
+    """One line for all runs, where they are more than one."""
+    if spent.runs < 2:
+        return
+    cores = f" of {spent.cores_s / spent.wall_s:.3g} cores" if spent.wall_s else ""
+    parts = [f"{path} {duration(work.held_s)}" for path, work in spent.products.items()]
+    line = f"all {spent.runs} runs: {duration(spent.wall_s)}{cores}; workers: {', '.join(parts)}"
+    console.print(_filled(line), markup=False, soft_wrap=True)
+
+
 def work_json(record: RunRecord) -> dict[str, Any]:
     """The record with what follows from it."""
     found = verdict(record)
@@ -99,6 +109,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _filled(line: str) -> str:
+    return textwrap.fill(line, LINE_CHARACTERS, initial_indent=" ", subsequent_indent="   ", break_on_hyphens=False)
 
 
 def _rows(work: ProductWork) -> list[str]:
