@@ -14,7 +14,7 @@ import yaml
 from jobs.entry import interruptible, run_app
 from pipeline import backbones
 from pipeline.backbones.checkpoint_file import read, some
-from pipeline.backbones.identity import Option, file_sha256
+from pipeline.backbones.identity import Option, file_sha256, local_file
 from pipeline.backbones.inspection import inspect
 from pipeline.backbones.recognise import recognise
 from schemas.errors import UsageError
@@ -35,7 +35,7 @@ def inspect_file(
     as_json: Annotated[bool, typer.Option("--json", help="for machines; names every key that fills nothing")] = False,
 ) -> None:
     """Say which model takes a weights file, and what is in it; exit status 1 where none does."""
-    facts = inspect(Path(file))
+    facts = {**inspect(local_file(file)), "file": file}
     print(json.dumps(facts, indent=2, ensure_ascii=False) if as_json else "\n".join(_lines(facts)))
 
 
@@ -53,7 +53,7 @@ def convert(
         raise UsageError(f"{out}: the converted file is {SUFFIX}; give it that name")
     if not target.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {target.parent}; make it first")
-    source = Path(file).absolute()  # a file, where build also knows words such as random:0
+    source = local_file(file).absolute()  # a file, where build also knows words such as random:0
     name = model or _only_model(source)
     net = backbones.build(name, weights=str(source), options=dict(_option(text) for text in option or ()))
     is_new = _write(net, target)

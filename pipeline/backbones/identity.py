@@ -25,13 +25,23 @@ def random_seed(weights: str) -> int | None:
     return int(match[1])
 
 
-def weights_path(weights: str, packaged: Mapping[str, tuple[str, str]]) -> Path:
-    """The file that `weights` names: a path, or a name under which `packaged` has (Python package, file in it).
+def local_file(path: str | Path) -> Path:
+    """A path as it is; of a URI the copy on this machine. See `pipeline.storage.cached`."""
+    if isinstance(path, Path) or "://" not in path:
+        return Path(path)
+    from pipeline.storage import cached  # pyarrow.fs takes a quarter of a second: only for who needs it
 
-    Raises UsageError where that package is not installed.
+    return cached.local_file(path)
+
+
+def weights_path(weights: str, packaged: Mapping[str, tuple[str, str]]) -> Path:
+    """The file that `weights` names: a path, a URI, of which it is a copy on this machine, or a name under which
+    `packaged` has (Python package, file in it).
+
+    Raises UsageError where that package is not installed, and as `pipeline.storage.cached.local_file` does.
     """
     if weights not in packaged:
-        return Path(weights)
+        return local_file(weights)
     package, name = packaged[weights]
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -59,9 +69,10 @@ def weights_sha256(
 
 
 def file_sha256(path: str | Path) -> str:
-    """sha256 of a file, of a TensorFlow checkpoint over its files. Raises UsageError where one can't be read."""
+    """sha256 of a file or an object, of a TensorFlow checkpoint over its files. Raises UsageError where one can't be
+    read."""
     whole = hashlib.sha256()
-    path = Path(path)
+    path = local_file(path)
     for part in bundle_files(path) if is_bundle(path) else (path,):
         try:
             with part.open("rb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -43,6 +44,8 @@ def load(
     if seed is None:
         path = weights_path(weights, packaged)
         net = _from_file(model, path, options, classes=classes, preprocess=preprocess)
+        if "://" in weights:  # on each machine the copy may lie elsewhere
+            net.weights = replace(net.weights, source=weights)
     else:
         net = _random(model, seed, options, classes=classes, preprocess=preprocess)
     _check_mean(net)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.backbones.identity import local_file
 from schemas.errors import ReelmillError, UsageError
 from schemas.preprocess import Filter, PreprocessSection
 
@@ -216,7 +217,7 @@ def resolve(
 def read_mean(path: str) -> np.ndarray:
     """A mean volume (T, H, W, C) float32 from a .npy file. Raises UsageError."""
     try:
-        volume = np.load(path, allow_pickle=False)
+        volume = np.load(local_file(path), allow_pickle=False)
     except OSError as error:
         raise UsageError(f"preprocess.mean: {path} can't be read ({error.strerror}); check the path") from None
     except (ValueError, EOFError, zipfile.BadZipFile):  # numpy's own sentence advises to unpickle the file

@@ -61,6 +61,8 @@ class FeatureStage:
         net = build(
             settings.model, weights=settings.weights, options=settings.model_options, preprocess=settings.preprocess
         )
+        if net.weights.sha256 != card.details["weights"]["sha256"]:
+            raise ReelmillError(f"{product.path}: {settings.weights} was replaced; run the whole config again")
         self._inputs = ClipInputs(self._upstream, net.spec, settings)
         self._layer: str = card.details["layer"]
         self._engine = Engine(

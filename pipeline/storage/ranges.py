@@ -33,7 +33,7 @@ class RemoteFile(io.RawIOBase):
         self._file: Any = None
         self._file = persist(self._open, where, doing="read")
         self._size = int(self._file.size())
-        self._identity = self._identify(self._file)
+        self.identity = self._identify(self._file)  # size, and ETag and time where the storage has them
 
     def readable(self) -> bool:
         return True
@@ -108,7 +108,7 @@ class RemoteFile(io.RawIOBase):
 
     def _reopen(self) -> None:
         file = self._open()
-        if self._identify(file) != self._identity:
+        if self._identify(file) != self.identity:
             raise StorageError(f"{self._where}: it was changed while it was read; run the same command again")
         self._file = file
 
