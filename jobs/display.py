@@ -10,11 +10,13 @@ from contextlib import contextmanager
 import rich.progress
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from jobs.work_display import duration
 from pipeline.backbones import random_seed
+from pipeline.graph import Unit
 from pipeline.survey import FlowLoss, News, ProductState, Progress
 from schemas.ledger import STATUSES
 from schemas.receipt import Card
@@ -32,25 +34,54 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f}/s" if rate else "", style="cyan")
 
 
+class _Left(ProgressColumn):
+    """How long the rest will take."""
+
+    def render(self, task: Task) -> Text:
+        left_s = seconds_left(task, task.elapsed or 0.0)
+        return Text(f"{duration(left_s)} left" if left_s else "", style="cyan")
+
+
 class _Failures(ProgressColumn):
     def render(self, task: Task) -> Text:
         failed = task.fields["failed"]
         return Text(f"{failed} failed" if failed else "", style="red")
 
 
-class RunDisplay:
-    """Call it with each `Progress`."""
+def seconds_left(task: Task, elapsed_s: float) -> float | None:
+    """By the bytes of videos, where they are known, for the largest units come first; None while nothing was made."""
+    made, left = task.fields["weight_made"], task.fields["weight_left"]
+    return elapsed_s * left / made if made and elapsed_s else None
 
-    def __init__(self, states: Sequence[ProductState], bars: rich.progress.Progress, plain: bool) -> None:
+
+def unit_weights(units: Sequence[Unit]) -> dict[int, int]:
+    """unit -> its share of the work: bytes of its videos, or rows where the manifest does not know all of them."""
+    known = all(unit.num_bytes for unit in units)
+    return {unit.index: unit.num_bytes if known else unit.num_rows for unit in units}
+
+
+class RunDisplay:
+    """Call it with all news; it shows each `Progress`."""
+
+    def __init__(
+        self, states: Sequence[ProductState], units: Sequence[Unit], bars: rich.progress.Progress, plain: bool
+    ) -> None:
         self._bars = bars
         self._plain = plain
+        self._weights = unit_weights(units)
         self._seen = {(state.path, unit) for state in states for unit in state.standing}
         self._tasks: dict[str, TaskID] = {}
         self._started_s = self._last_line_s = time.monotonic()
         for state in states:
             done = sum(state.rows.values())
             self._tasks[state.path] = bars.add_task(
-                state.path, total=state.num_rows, completed=done, before=done, failed=state.rows["failed"]
+                state.path,
+                total=state.num_rows,
+                completed=done,
+                before=done,
+                failed=state.rows["failed"],
+                weight_made=0,
+                weight_left=sum(weight for unit, weight in self._weights.items() if unit not in state.standing),
             )
 
     def __call__(self, news: News) -> None:
@@ -58,7 +89,14 @@ class RunDisplay:
             return
         self._seen.add((news.product, news.unit))
         task = self._bars.tasks[self._tasks[news.product]]
-        self._bars.update(task.id, advance=news.num_rows, failed=task.fields["failed"] + news.num_failed)
+        weight = self._weights.get(news.unit, 0)
+        self._bars.update(
+            task.id,
+            advance=news.num_rows,
+            failed=task.fields["failed"] + news.num_failed,
+            weight_made=task.fields["weight_made"] + weight,
+            weight_left=task.fields["weight_left"] - weight,
+        )
         now = time.monotonic()
         if self._plain and (now - self._last_line_s >= PLAIN_LINE_EVERY_S or self._bars.finished):
             self._last_line_s = now
@@ -69,8 +107,8 @@ class RunDisplay:
         for task in self._bars.tasks:
             fresh = task.completed - task.fields["before"]
             rate = fresh / (now - self._started_s)
-            left = (task.total or 0) - task.completed
-            eta = f", {left / rate:.0f} s left" if rate and left else ""
+            left_s = seconds_left(task, now - self._started_s)
+            eta = f", {duration(left_s)} left" if left_s else ""
             failed = f", {task.fields['failed']} failed" if task.fields["failed"] else ""
             parts.append(f"{task.description} {task.completed:.0f}/{task.total:.0f} ({rate:.2f}/s{eta}{failed})")
         return "  ".join(parts)
@@ -117,8 +155,8 @@ def recipe_differences(cards: Iterable[Card]) -> list[str]:
 
 
 @contextmanager
-def run_display(states: Sequence[ProductState]) -> Iterator[RunDisplay]:
-    """Show the progress of products (not heads) for the time of the block."""
+def run_display(states: Sequence[ProductState], units: Sequence[Unit]) -> Iterator[RunDisplay]:
+    """Show the progress of products (not heads), all made of `units`, for the time of the block."""
     console = Console(stderr=True)
     plain = not console.is_terminal
     bars = rich.progress.Progress(
@@ -126,10 +164,10 @@ def run_display(states: Sequence[ProductState]) -> Iterator[RunDisplay]:
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f} videos"),
         _Rate(),
-        TimeRemainingColumn(),
+        _Left(),
         _Failures(),
         console=console,
         disable=plain,
     )
     with bars:
-        yield RunDisplay(states, bars, plain)
+        yield RunDisplay(states, units, bars, plain)

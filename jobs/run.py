@@ -136,7 +136,7 @@ def _make_products(
     with (
         chaos.unleashed(chaos_seed, store, products, pending, tell=tell_on_stderr) as environment,
         runner.cluster(address=address, workers=workers, environment=environment),
-        run_display(states) as display,
+        run_display(states, plan.units) as display,
         runner.watching(plan, store, pending=pending, config_sha256=config_sha256, listener=display) as watch,
     ):
         errors = runner.run_plan(

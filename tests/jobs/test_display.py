@@ -1,5 +1,12 @@
-from jobs.display import recipe_differences, tight_bounds
-from pipeline.survey import FlowLoss
+import io
+
+import rich.progress
+from rich.console import Console
+
+from jobs import display
+from jobs.display import RunDisplay, recipe_differences, tight_bounds, unit_weights
+from pipeline.graph import Unit
+from pipeline.survey import Began, FlowLoss, ProductState, Progress
 from schemas.receipt import Card
 
 
@@ -35,3 +42,29 @@ def test_what_differs_from_a_published_recipe_is_said() -> None:
         "features/a differs from the published model's input: one",
         "features/a differs from the published model's input: two",
     ]
+
+
+UNITS = (Unit(0, 0, 4, "a", 900), Unit(1, 4, 4, "b", 300), Unit(2, 8, 4, "c", 100))
+
+
+def test_a_unit_weighs_what_its_videos_do_or_its_rows_where_that_is_not_known() -> None:
+    assert unit_weights(UNITS) == {0: 900, 1: 300, 2: 100}
+    assert unit_weights((*UNITS, Unit(3, 12, 2, "d"))) == {0: 4, 1: 4, 2: 4, 3: 2}
+
+
+def test_lines_tell_the_rate_and_what_is_left_by_bytes(monkeypatch, capsys) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now_s)
+    bars = rich.progress.Progress(console=Console(file=io.StringIO()), disable=True)
+    shown = RunDisplay([ProductState("clips/a", "f", 3, 12)], UNITS, bars, plain=True)
+    now_s = 5.0
+    shown(Began("clips/a", 0, "n"))
+    shown(Progress("clips/a", 1, 4, 0))
+    assert capsys.readouterr().err == ""  # a line every 15 s is enough
+    now_s = 120.0
+    shown(Progress("clips/a", 0, 4, 1))
+    shown(Progress("clips/a", 0, 4, 1))  # heard twice
+    assert capsys.readouterr().err == "clips/a 8/12 (0.07/s, 10 s left, 1 failed)\n"
+    now_s = 121.0
+    shown(Progress("clips/a", 2, 4, 0))
+    assert capsys.readouterr().err == "clips/a 12/12 (0.10/s, 1 failed)\n"  # the last one at once
