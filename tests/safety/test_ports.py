@@ -1,4 +1,5 @@
-"""A local run opens no port to other machines: whatever its Ray listens on is bound to loopback."""
+"""A local run opens no port to other machines: whatever its Ray listens on is bound to loopback. Others on the same
+machine need the token of the user who runs it."""
 
 from __future__ import annotations
 
@@ -23,6 +24,12 @@ with cluster(workers=1), hearing(print):
     rows = ray.data.from_items([{"n": 1}], override_num_blocks=1).map(lambda row: {"n": row["n"] + 1})
     print("at work", [row["n"] for row in rows.iter_rows()], flush=True)
     sys.stdin.read()
+"""
+
+KNOCK = """
+import sys
+from ray._raylet import GcsClient
+print(GcsClient(address=sys.argv[1]).get_all_node_info().popitem()[1].node_manager_address)
 """
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")]
@@ -101,6 +108,19 @@ def test_every_port_is_bound_to_loopback(at_work: dict[int, set[tuple[str, int]]
     }
     assert any(sockets for sockets in at_work.values())
     assert not open_to_all
+
+
+def test_whoever_has_no_token_is_turned_away(at_work: dict[int, set[tuple[str, int]]]) -> None:
+    (head,) = [pid for pid in at_work if Path(f"/proc/{pid}/comm").read_text().strip() == "gcs_server"]
+    (port,) = {port for _, port in at_work[head]}
+    answers = {}
+    for mode in ("token", "disabled"):  # the token is in this user's ~/.ray
+        knock = [sys.executable, "-c", KNOCK, f"127.0.0.1:{port}"]
+        environment = {**os.environ, "RAY_AUTH_MODE": mode}
+        answers[mode] = subprocess.run(knock, capture_output=True, text=True, check=False, env=environment)
+    assert answers["token"].stdout == "127.0.0.1\n", answers["token"].stderr
+    assert answers["disabled"].returncode != 0
+    assert "AuthenticationError" in answers["disabled"].stderr
 
 
 def test_the_check_sees_a_port_that_is_open() -> None:
