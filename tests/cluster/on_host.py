@@ -2,6 +2,7 @@
 
 upload ENDPOINT FOLDER NAME…    the files FOLDER/NAME become bucket/videos/NAME of an S3 server that may still start
 tree URI                        prints the dataset's files with their hashes, as JSON
+times URI                       prints the dataset's receipts with the times of their writing, as JSON
 receipts URI                    prints a line "SECONDS NUMBER" for each change of the number of receipts
 nodes ADDRESS                   prints a line "SECONDS NAME NAME …" for each change of the hosts that Ray has
 """
@@ -47,6 +48,16 @@ def print_tree(uri: str) -> None:
     print(json.dumps(tree(uri)))
 
 
+def print_times(uri: str) -> None:
+    print(json.dumps({info.path: info.mtime_ns for info in receipts(uri)}))
+
+
+def receipts(uri: str) -> list[pafs.FileInfo]:
+    filesystem, root = pafs.FileSystem.from_uri(uri)
+    infos = filesystem.get_file_info(pafs.FileSelector(root, recursive=True, allow_not_found=True))
+    return [info for info in infos if "/_receipts/" in info.path and info.is_file]
+
+
 def watch(look: Callable[[], Hashable]) -> None:
     """Print what is seen whenever it changes, with the seconds of this machine's clock; for ever."""
     last: Hashable = None
@@ -58,9 +69,7 @@ def watch(look: Callable[[], Hashable]) -> None:
 
 
 def watch_receipts(uri: str) -> None:
-    filesystem, root = pafs.FileSystem.from_uri(uri)
-    selector = pafs.FileSelector(root, recursive=True, allow_not_found=True)
-    watch(lambda: sum("/_receipts/" in info.path and info.is_file for info in filesystem.get_file_info(selector)))
+    watch(lambda: len(receipts(uri)))
 
 
 def watch_nodes(address: str) -> None:
@@ -74,6 +83,7 @@ if __name__ == "__main__":
     verbs: dict[str, Callable[..., None]] = {
         "upload": upload,
         "tree": print_tree,
+        "times": print_times,
         "receipts": watch_receipts,
         "nodes": watch_nodes,
     }
