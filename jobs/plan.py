@@ -17,6 +17,7 @@ from pipeline.config import load_config, placed_in
 from pipeline.forecast.forecast import EFFICIENCY, forecast, probe
 from pipeline.forecast.machine import gpus_here, machine_name
 from pipeline.graph import Plan, make_plan
+from pipeline.lease import hold
 from pipeline.sources import build_manifest, index_source, source_json
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import Store
@@ -107,7 +108,8 @@ def manifest_for(config: Config, store: Store, console: Console) -> pa.Table:
         console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
         table = read_manifest(store)
     elif standing is None:
-        console.print(f"indexed {build_manifest(store, config.source)}")
+        with hold(store, what="reelmill plan"):  # nobody else is to begin with another manifest at this moment
+            console.print(f"indexed {build_manifest(store, config.source)}")
         table = read_manifest(store)
     else:
         console.print(f"{store.uri}/{MANIFEST} is of another source and stays: this plan indexes its source by itself")

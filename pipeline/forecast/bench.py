@@ -20,10 +20,13 @@ from pipeline.graph import Product, Unit
 from pipeline.shards import ShardWriter, read_shard
 from pipeline.store import Store
 from pipeline.units import plan_units, write_manifest
+from schemas.clips import CLIP_INDEX_SCHEMA
 from schemas.config import Clips
+from schemas.flow import FLOW_INDEX_SCHEMA
 
 WHOLE_S = 60.0  # of a long video; the rest of it is taken to be like its beginning
 NUM_NONE = 3
+INDEX_SCHEMAS: dict[str, pa.Schema] = {"clips": CLIP_INDEX_SCHEMA, "flow": FLOW_INDEX_SCHEMA}
 FIRST_JOINED = 100_000  # the index of the first unit that is put together from others
 
 
@@ -59,12 +62,12 @@ class Bench:
                     with self.store.open(f"{product.path}/{shard_name}-{unit.index:06d}.tar") as file:
                         for key, members in read_shard(file):
                             shard.add(key, members)
-            tables = [
-                pq.read_table(self.store.path(f"{product.path}/_index/{unit.index:06d}.parquet")) for unit in units
-            ]
-            writer.table(f"_index/{into.index:06d}.parquet", pa.concat_tables(tables))
+            paths = [self.store.path(f"{product.path}/_index/{unit.index:06d}.parquet") for unit in units]
+            index = [row for path in paths for row in pq.read_table(path).to_pylist()]
+            table = pa.Table.from_pylist(index, schema=INDEX_SCHEMAS[product.kind])
+            writer.table(f"_index/{into.index:06d}.parquet", table)
             ledger = [row for unit in units for row in receipts.read_ledger(self.store, product.path, unit.index)]
-            writer.commit(ledger, items=sum(table.num_rows for table in tables))
+            writer.commit(ledger, items=len(index))
         return into
 
 

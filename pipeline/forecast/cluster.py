@@ -26,15 +26,20 @@ class Load:
     workers: int | None  # of its pool, where it is bounded
 
     @property
+    def takes_cores(self) -> bool:
+        """Whether its workers are tasks on cores, as of clips and flow, where others are models."""
+        return self.device == "cpu" and not self.product.startswith("features/")
+
+    @property
     def core_s(self) -> Doubtful:
         """Of CPU products: seconds of one core."""
         return self.worker_s * self.cores_per_worker
 
     def unit_s(self, cluster: Cluster) -> float:
-        """The largest unit, where a model that takes all cores may have more of them than it had here."""
-        return (
-            self.largest_unit_s * max(1.0, self.cores_per_worker) / (cluster.cores if self.cores_per_worker > 1 else 1)
-        )
+        """The largest unit; a model that takes all cores may have more of them there than it had here."""
+        if self.device == "gpu" or self.takes_cores:
+            return self.largest_unit_s
+        return self.largest_unit_s * self.cores_per_worker / cluster.cores
 
     def share(self, of_it: float) -> Load:
         """The same for a part of the units."""
@@ -75,7 +80,7 @@ class Hours:
 
 def opening_s(loads: Sequence[Load]) -> float:
     """What workers load before they work: one of a core opens every stage in turn, a model only its own."""
-    in_turn = sum(load.open_s for load in loads if load.cores_per_worker == 1)
+    in_turn = sum(load.open_s for load in loads if load.takes_cores)
     return max([in_turn, *(load.open_s for load in loads)], default=0.0)
 
 
@@ -122,7 +127,7 @@ def _bounds(loads: Sequence[Load], cluster: Cluster, num_units: int) -> Iterator
             yield f"pool {kind}", _sum(load.worker_s for load in bounded) * (1 / (bounded[0].workers or 1))
     if num_units < cluster.num_cores:
         for load in loads:
-            if load.cores_per_worker == 1:
+            if load.takes_cores:
                 yield f"units {load.product}", load.worker_s * (1 / num_units)
 
 

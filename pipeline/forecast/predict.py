@@ -16,7 +16,7 @@ from pipeline.forecast.probe import ProductProbe, VideoCost
 from pipeline.graph import Unit
 from schemas.errors import ReelmillError
 from schemas.forecast import ProductForecast
-from schemas.pools import Pools
+from schemas.pools import Pool, Pools
 
 PART_BYTES = 10 << 20  # of a multipart upload; pyarrow's smallest
 
@@ -90,7 +90,7 @@ def predict(
     """
     wholes: dict[str, Whole] = {}
     for probe in probes:
-        pool = pools.of(probe.product.kind).workers
+        pool = pools.of(probe.product.kind)
         if probe.product.kind == "features":
             source = wholes[next(iter(probe.product.upstream))]
             whole = _features(probe, source, manifest, rates.get(probe.product.name), pool)
@@ -100,7 +100,7 @@ def predict(
     return list(wholes.values())
 
 
-def _videos(probe: ProductProbe, sample: Mapping[str, np.ndarray], manifest: Manifest, pool: int | None) -> Whole:
+def _videos(probe: ProductProbe, sample: Mapping[str, np.ndarray], manifest: Manifest, pool: Pool) -> Whole:
     chosen = [video.video for video in probe.videos]
     x = {name: values[chosen] for name, values in sample.items() if name in manifest.x}
     weight = _of(probe.videos, "weight")
@@ -122,7 +122,7 @@ def _videos(probe: ProductProbe, sample: Mapping[str, np.ndarray], manifest: Man
             worker_s=work.whole + probe.unit_s * units,
             cpu_s=over("cpu_s", name).whole + probe.unit_cpu_s * units,
             largest_unit_s=work.largest_unit + probe.unit_s,
-            workers=pool,
+            pool=pool,
         ),
         grows_with=name,
         items=items.whole,
@@ -137,7 +137,7 @@ def _of(costs: Sequence[VideoCost], name: str) -> np.ndarray:
     return np.array([getattr(cost, name) for cost in costs], np.float64)
 
 
-def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: float | None, pool: int | None) -> Whole:
+def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: float | None, pool: Pool) -> Whole:
     """`rate`: clips a second on one GPU, where that is given and not measured."""
     if not probe.batches:
         raise ReelmillError(f"{probe.product.path}: not one clip that was looked at gave features; run it to see why")
@@ -156,7 +156,7 @@ def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: floa
             worker_s=source.items * worker_s + probe.unit_s * units,
             cpu_s=source.items * cpu_s + probe.unit_cpu_s * units,
             largest_unit_s=source.largest_items * worker_s.value + probe.unit_s,
-            workers=pool,
+            pool=pool,
         ),
         grows_with="clips",
         items=source.items * per_clip("rows"),
@@ -167,18 +167,18 @@ def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: floa
     )
 
 
-def _load(
-    probe: ProductProbe, *, worker_s: Doubtful, cpu_s: Doubtful, largest_unit_s: float, workers: int | None
-) -> Load:
+def _load(probe: ProductProbe, *, worker_s: Doubtful, cpu_s: Doubtful, largest_unit_s: float, pool: Pool) -> Load:
+    is_model = probe.product.kind == "features"
     return Load(
         product=probe.product.path,
         device=probe.device,
-        cores_per_worker=probe.cores_per_worker,
+        # a task that asks for more cores than it keeps busy keeps others off them
+        cores_per_worker=probe.cores_per_worker * (1.0 if is_model or pool.cpus is None else pool.cpus),
         worker_s=worker_s,
         cpu_s=cpu_s,
         open_s=probe.open_s,
         largest_unit_s=largest_unit_s,
-        workers=workers,
+        workers=pool.workers,
     )
 
 

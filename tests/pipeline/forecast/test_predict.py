@@ -132,3 +132,8 @@ def test_large_files_are_written_in_parts() -> None:
     assert puts(small, 100) == 401
     large = wholes(clips_probe(unit_bytes=25 << 20))
     assert puts(large, 100) == 401 + 100 * (3 + 1)
+
+
+def test_a_task_that_asks_for_two_cores_takes_two() -> None:
+    one, two = (wholes(clips_probe(), pools=Pools.model_validate(pools)) for pools in ({}, {"clips": {"cpus": 2}}))
+    assert two[0].load.core_s.value == pytest.approx(2 * one[0].load.core_s.value)
