@@ -4,7 +4,7 @@ REELMILL_FAKE_STAGES names a JSON file: {"clips/a": {"sleep_s": 0.1, "kills": [3
 by product. It is read anew for each unit.
 
     sleep_s   how long a unit takes
-    kills     units that kill their worker each time
+    kills     units that kill their worker each time, after that
     write     the receipt is written as by a real stage; else it is only returned
     log       a file that gets a line for each unit: product, unit, node, and when it began and ended (monotonic clock)
 """
@@ -42,9 +42,9 @@ class _Fake:
     def __call__(self, unit: Unit) -> Receipt:
         settings = _settings(self._product)
         began_s = time.monotonic()
+        time.sleep(settings.get("sleep_s", 0.0))
         if unit.index in settings.get("kills", ()):
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(settings.get("sleep_s", 0.0))
         if "log" in settings:
             import ray
 

@@ -32,7 +32,7 @@ from pipeline.runner.feed import largest_first, unit_dataset
 from pipeline.runner.news import hearing
 from pipeline.runner.reach import check_reach
 from pipeline.runner.requests import Facts, Request, check, request_of, wants_gpu
-from pipeline.runner.rounds import Rounds
+from pipeline.runner.rounds import RETRIES, Rounds
 from pipeline.runner.worker import ActorStep, Tell, step
 from pipeline.store import Store
 from pipeline.survey import News, Started
@@ -143,7 +143,7 @@ def _dataset(
             # drained first (spot) costs none of them; one that is just gone costs one.
             workers = min(request.workers, len(units)) if request.workers else None
             compute = ray.data.TaskPoolStrategy(size=workers)
-            dataset = dataset.map(step, fn_kwargs=settings, compute=compute, max_retries=2, **place)  # type: ignore[arg-type]
+            dataset = dataset.map(step, fn_kwargs=settings, compute=compute, max_retries=RETRIES, **place)  # type: ignore[arg-type]
         else:
             # 1:1, actors that keep their model. A pool of fixed size, which starts with whatever of it there is: Ray
             # Data's own growing and shrinking throws models away.
@@ -152,7 +152,7 @@ def _dataset(
                 fn_kwargs=settings,
                 compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, len(units))),
                 max_restarts=-1,
-                max_task_retries=2,
+                max_task_retries=RETRIES,
                 **place,
             )
     return dataset

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipeline.graph import Unit
-from pipeline.survey import Began, News
+from pipeline.survey import Began, News, Progress
 
-ROUNDS_PER_UNIT = 2  # of three attempts each, in which a unit was lost while the others went on
+RETRIES = 2  # of Ray's own: for workers that are lost to their node
+ATTEMPTS = 1 + RETRIES
+ROUNDS_PER_UNIT = 2  # of so many attempts each, in which a unit was lost while the others went on
 NAMED = 10
 
 
@@ -26,7 +28,7 @@ class Rounds:
         self._left = {unit.index: unit for unit in units}
         self._losses: Counter[int] = Counter()  # unit -> rounds in which its workers died
         self._last_began: dict[int, str] = {}  # unit -> the product in which it was last taken up
-        self._began: set[int] = set()  # in this round
+        self._attempts: Counter[tuple[int, str]] = Counter()  # at a unit of a product, in this round, that did not end
         self._given_up: list[int] = []
         self._reason = ""  # of the last round that broke off
         self._is_first = True
@@ -37,16 +39,17 @@ class Rounds:
         nothing is left, or the last round got nowhere."""
         if not self._is_first:
             self._close()
-        self._is_first, self._began, self._num_before = False, set(), len(self._left)
+        self._is_first, self._attempts, self._num_before = False, Counter(), len(self._left)
         return sorted(self._left.values(), key=lambda unit: self._losses[unit.index])  # stable
 
     def _close(self) -> None:
         """Count the losses of the round that ended."""
         num_made = self._num_before - len(self._left)
         got_nowhere = num_made < (max(1, self._lost_at_once) if self._reason else 1)
+        # of a round that broke off most were never tried, or were under way when it did
+        beyond_help = {unit for (unit, _), attempts in self._attempts.items() if attempts >= ATTEMPTS}
         for unit in self._left:
-            # of a round that broke off only what had begun was lost; the others were never tried
-            if not self._reason or unit in self._began:
+            if not self._reason or unit in beyond_help:
                 self._losses[unit] += 1
         lost = [unit for unit in self._left if got_nowhere or self._losses[unit] >= ROUNDS_PER_UNIT]
         self._given_up += lost
@@ -68,8 +71,10 @@ class Rounds:
 
         def listen(news: News) -> None:
             if isinstance(news, Began):
-                self._began.add(news.unit)
+                self._attempts[news.unit, news.product] += 1
                 self._last_began[news.unit] = news.product
+            elif isinstance(news, Progress):
+                self._attempts.pop((news.unit, news.product), None)
             listener(news)
 
         return listen

@@ -1,6 +1,6 @@
 from pipeline.graph import Unit
 from pipeline.runner.rounds import Rounds
-from pipeline.survey import Began, News
+from pipeline.survey import Began, News, Progress
 
 UNITS = [Unit(index, index, 1, f"{index}") for index in (3, 1, 2, 0)]
 
@@ -13,6 +13,12 @@ def began(rounds: Rounds, *units: int) -> None:
     listener = rounds.listening(lambda news: None)
     for unit in units:
         listener(Began("clips/a", unit, "node"))
+
+
+def made(rounds: Rounds, unit: int) -> None:
+    """It went through the last product, which is heard, and came out of the chain."""
+    rounds.listening(lambda news: None)(Progress("clips/a", unit, 1, 0))
+    rounds.ended(unit)
 
 
 def test_one_round_where_nothing_is_lost() -> None:
@@ -50,17 +56,18 @@ def test_a_unit_that_a_flaky_node_took_down_is_made_after_all() -> None:
     assert rounds.given_up() == []
 
 
-def test_of_a_round_that_broke_off_what_had_begun_comes_last() -> None:
+def test_a_round_that_broke_off_blames_only_what_was_tried_three_times() -> None:
     rounds = Rounds(UNITS)
     rounds.next()
-    began(rounds, 3, 1)
-    rounds.ended(1)
-    rounds.broke_off("too many")
+    began(rounds, 3, 1, 3, 3, 2, 2, 2, 0)
+    made(rounds, 1)
+    rounds.listening(lambda news: None)(Progress("clips/a", 2, 1, 0))  # at the third attempt; its row was cut off
+    rounds.broke_off("too many")  # while 0 was under way
     assert indices(rounds.next()) == [2, 0, 3]
-    began(rounds, 2, 0, 3)
-    rounds.ended(2)
-    rounds.ended(0)
-    rounds.broke_off("too many")  # because of 3, now alone in it
+    began(rounds, 2, 0, 3, 3, 3)
+    made(rounds, 2)
+    made(rounds, 0)
+    rounds.broke_off("too many")  # because of 3, now last
     assert rounds.next() == []
     assert rounds.given_up() == [(3, "clips/a unit 000003: its worker died every time it was tried")]
 
@@ -68,7 +75,7 @@ def test_of_a_round_that_broke_off_what_had_begun_comes_last() -> None:
 def test_rounds_that_get_nowhere_end_the_run_and_say_why() -> None:
     rounds = Rounds(UNITS)
     rounds.next()
-    began(rounds, 3, 1)
+    began(rounds, 3, 3, 1, 1, 3, 1)
     rounds.broke_off("out of luck")
     assert rounds.next() == []
     found = dict(rounds.given_up())
@@ -79,10 +86,10 @@ def test_rounds_that_get_nowhere_end_the_run_and_say_why() -> None:
 def test_a_round_that_loses_more_than_it_makes_is_the_last() -> None:
     rounds = Rounds(UNITS, lost_at_once=2)
     rounds.next()
-    began(rounds, 3, 1, 2)
-    rounds.ended(3)
+    began(rounds, 3, 1, 1, 1, 2)
+    made(rounds, 3)
     rounds.broke_off("a broken library")
     assert rounds.next() == []
     found = dict(rounds.given_up())
     assert found[1] == "clips/a unit 000001: its worker died every time it was tried (a broken library)"
-    assert set(found) == {1, 2, -1}
+    assert set(found) == {1, -1}
