@@ -134,7 +134,7 @@ def _make_products(
             store.delete(f"{state.path}/{PREVIEW_FILE}")  # drawn anew at the end, wherever this run is killed
     config_sha256 = digest(prepared.config.model_dump(mode="json", by_alias=True))
     with (
-        chaos.unleashed(chaos_seed, store, products, pending, tell=tell_on_stderr) as environment,
+        chaos.unleashed(chaos_seed, store, products, plan.units, tell=tell_on_stderr) as environment,
         runner.cluster(address=address, workers=workers, environment=environment),
         run_display(states, plan.units) as display,
         runner.watching(plan, store, pending=pending, config_sha256=config_sha256, listener=display) as watch,

@@ -65,13 +65,13 @@ class Fault:
 
 @contextlib.contextmanager
 def unleashed(
-    seed: int | None, store: Store, products: Sequence[Product], pending: Sequence[Unit], *, tell: Callable[[str], None]
+    seed: int | None, store: Store, products: Sequence[Product], units: Sequence[Unit], *, tell: Callable[[str], None]
 ) -> Iterator[Mapping[str, str]]:
     """Gives the environment in which workers hurt themselves, and says what is coming and what came of it."""
     if seed is None:
         yield {}
         return
-    faults = draw(seed, products, pending, is_local=store.is_local)
+    faults = draw(seed, products, units, is_local=store.is_local)
     tell(f"CHAOS {seed}: this run hurts itself on purpose, in its own processes only; {len(faults)} faults are drawn:")
     for fault in faults:
         tell(f"  {fault}")
@@ -84,14 +84,14 @@ def unleashed(
             tell(f"  {note['at']} {note['fault']} (process {note['pid']} on {note['host']})")
 
 
-def draw(seed: int, products: Sequence[Product], pending: Sequence[Unit], *, is_local: bool) -> list[Fault]:
+def draw(seed: int, products: Sequence[Product], units: Sequence[Unit], *, is_local: bool) -> list[Fault]:
     """The faults of a seed: at most one a unit, since each may cost one of the three attempts that Ray makes."""
     dice = random.Random(seed)
-    indices = sorted(unit.index for unit in pending)
+    indices = sorted(unit.index for unit in units)
     dice.shuffle(indices)
     kinds: list[tuple[Kind, str]] = []
     for product in products:
-        kills = 1 + len(pending) // UNITS_PER_KILL
+        kills = 1 + len(units) // UNITS_PER_KILL
         kinds.append(("skew clock", product.path))
         for _ in range(kills):
             kinds.append(("kill worker", product.path))
