@@ -36,7 +36,7 @@ MOST_FAULTS = 64  # whatever the size of the run: they travel in an environment 
 UNITS_PER_KILL = 100
 DAY_S = 86400.0
 OUTAGE_S = (5.0, 30.0)
-SOON_S = 1.0
+SOON_S = 1.0  # mostly sooner: units of tests take tenths
 DECODER = b"pipeline.video.decoder_process"
 
 
@@ -110,7 +110,7 @@ def draw(seed: int, products: Sequence[Product], units: Sequence[Unit], *, is_lo
 
 def _fault(seed: int, kind: Kind, product: str, unit: int, dice: random.Random) -> Fault:
     size = dice.uniform(*OUTAGE_S) if kind == "lose storage" else float(dice.choice((-1, 1)))
-    return Fault(seed, kind, product, unit, after_s=dice.uniform(0, SOON_S), size=size)
+    return Fault(seed, kind, product, unit, after_s=SOON_S * dice.random() ** 3, size=size)
 
 
 # ---------------------------------------------------------------- in a worker

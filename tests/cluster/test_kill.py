@@ -156,15 +156,17 @@ def test_kill_only_the_driver_and_resume_at_once(videos: Path, undisturbed, tmp_
     assert tree(tmp_path / "out") == undisturbed[0]
 
 
-def test_ctrl_c_leaves_a_resumable_tree(videos: Path, undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_a_resumable_tree(videos: Path, undisturbed, tmp_path: Path, number: signal.Signals) -> None:
     config = write_config(videos, tmp_path / "out")
     mark = uuid.uuid4().hex
     process = start(config, 2, mark)
     wait_for_receipts(tmp_path / "out", 5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(timeout=60) == 130
     assert "the same command goes on from here" in (tmp_path / "log").read_text()
     assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not (tmp_path / "out/_runs/lease.json").exists()
     kill_all(mark)
     finish(config, 2)
     assert tree(tmp_path / "out") == undisturbed[0]
