@@ -68,6 +68,13 @@ class Workload:
             units.spans.append((max(self._began_s, now_s - spent_s), now_s))
             _add(units.sums, news.work, num_failed=news.num_failed)
 
+    def end(self) -> None:
+        """Nothing is under way any more: what had begun was lost with its worker, and nobody tried it again."""
+        with self._lock:
+            for units in self._units.values():
+                units.sums.given_up += len(units.begun)
+                units.begun.clear()
+
     def capacity(self, cores: float, gpus: float, *, now_s: float) -> None:
         """What the cluster has from now on."""
         if not self._capacity or self._capacity[-1][1:] != (cores, gpus):

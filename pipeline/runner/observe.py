@@ -58,6 +58,8 @@ class Watch:
         with self._lock:
             now_s = time.monotonic()
             self._look(now_s)
+            if state in ("done", "failed"):  # an interrupt just cuts off what is under way
+                self._workload.end()
             cores_s, gpus_s = self._workload.held_by_cluster(now_s=now_s)
             self.last = self._first.model_copy(
                 update={

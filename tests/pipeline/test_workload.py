@@ -118,3 +118,12 @@ def test_of_a_hundred_thousand_units_it_is_known_at_once() -> None:
     made = run.workload.products(now_s=100_100.0)["clips/a"]
     assert made.busy_s == 100_000
     assert made.idle_s == pytest.approx(100_000)
+
+
+def test_what_nobody_ended_was_lost_when_all_is_over() -> None:
+    run = Run()
+    run.unit("clips/a", 0, 100, 110)
+    run.workload.hear(Began("clips/a", 1, "n"), now_s=105.0)
+    run.workload.end()
+    made = run.workload.products(now_s=200.0)["clips/a"]
+    assert (made.given_up, made.busy_s, made.wall_s) == (1, 10.0, 10.0)
