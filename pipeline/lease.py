@@ -81,8 +81,12 @@ def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stder
     is_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler) if is_main else None
     is_new = store.is_local and not Path(store.path("")).exists()
+    now = datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    ours = Holder(secrets.token_hex(8), 0, what, now, this_process())
+    _own_tokens.add(ours.token)
     try:
-        heart = _Heart(store, _acquire(store, what, tell), interrupts=is_main)
+        _acquire(store, ours, tell)
+        heart = _Heart(store, ours, interrupts=is_main)
         try:
             yield
         except BaseException:
@@ -94,6 +98,7 @@ def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stder
         if heart.lost:
             raise ReelmillError(heart.lost)
     finally:
+        _own_tokens.discard(ours.token)
         if is_new:  # and nothing came of it: bad usage leaves nothing
             with contextlib.suppress(OSError):
                 Path(store.path("")).rmdir()
@@ -106,10 +111,8 @@ def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stder
 _own_tokens: set[str] = set()  # of this process
 
 
-def _acquire(store: Store, what: str, tell: Callable[[str], None]) -> Holder:
+def _acquire(store: Store, ours: Holder, tell: Callable[[str], None]) -> None:
     """Take the lease. Raises ReelmillError where it is held by one who lives."""
-    now = datetime.now(UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    ours = Holder(secrets.token_hex(8), 0, what, now, this_process())
     dead: Holder | None = None
     while True:
         with _alone(store) as is_atomic:
@@ -123,8 +126,7 @@ def _acquire(store: Store, what: str, tell: Callable[[str], None]) -> Holder:
                 if read(store) != ours:
                     continue  # another was faster by a moment
             receipts.sweep(store, RUNS_FOLDER)  # what killed runs left there
-            _own_tokens.add(ours.token)
-            return ours
+            return
         if fate(found.process) == "alive":
             raise ReelmillError(_held_by(store, found))
         _watch(store, found, tell)
@@ -221,7 +223,6 @@ class _Heart:
     def stop(self) -> None:
         """Stop beating and give the lease back, if it is still ours."""
         self._stop.set()
-        _own_tokens.discard(self._holder.token)
         self._thread.join(BEAT_S)
         if self._thread.is_alive():  # it hangs in a storage that is away; our end will be seen, or our silence
             return
