@@ -53,7 +53,7 @@ class Workload:
             self._began_s = now_s  # what came before was no work on units
             return
         units = self._units[news.product]
-        units.last_s = now_s
+        units.last_s = max(units.last_s, now_s)
         began_s = units.begun.pop(news.unit, None)
         if isinstance(news, Began):
             units.sums.retries += began_s is not None  # whoever began it never ended it
