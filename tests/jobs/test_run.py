@@ -56,6 +56,22 @@ def test_one_command_from_a_folder_to_a_head(finished) -> None:
     assert (out / "clips/rgb16/_preview.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_it_says_what_it_spent_and_so_does_status(finished) -> None:
+    out, ended = finished
+    spent = json.loads(ended.stdout)["run"]
+    assert (spent["run"], spent["state"], list(spent["products"])) == (1, "done", ["clips/rgb16", "features/c3d"])
+    clips = spent["products"]["clips/rgb16"]
+    assert clips["videos"] == 15
+    assert sum(clips["reasons"].values()) == 3
+    assert clips["amplification"] >= 1
+    assert sum(clips["shares"].values()) == pytest.approx(1)
+    assert spent["bottleneck"]["sentence"].endswith(".")
+    shown = reelmill("status", out)
+    assert spent["bottleneck"]["sentence"] in " ".join(shown.stdout.split())
+    assert "run 1: " in shown.stdout
+    assert json.loads(reelmill("status", out, "--json").stdout)["run"] == spent
+
+
 def test_the_tree_reads_without_reelmill(finished) -> None:
     out, _ = finished
     features = pq.read_table(out / "features/c3d")

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline import lease
+from pipeline import lease, runs
 from pipeline.config import load_config
 from pipeline.process import Process
 from pipeline.store import Store
+from schemas.work import ProductWork, RunRecord
 
 DEAD = Process("another-host", "another boot", 1, 1)
 
@@ -34,3 +35,18 @@ def test_one_of_another_machine_may_have_died(head_config: Path) -> None:
     store = Store(load_config(head_config).dataset)
     store.put(lease.LEASE, lease.Holder("t", 3, "reelmill run mine.yaml", "yesterday", DEAD).to_json())
     assert "`reelmill run mine.yaml` on another-host is at it, since yesterday, unless it died" in status(head_config)
+
+
+def test_what_the_last_run_spent_and_all_together(head_config: Path) -> None:
+    store = Store(load_config(head_config).dataset)
+    assert json.loads(status(head_config, "--json"))["run"] is None
+    work = ProductWork(units=3, videos=9, wall_s=100.0, held_s=200.0, busy_s=190.0, idle_s=10.0)
+    for number, state in ((1, "interrupted"), (2, "running")):
+        record = RunRecord(run=number, state=state, began="", wall_s=100.0, cores_s=200.0, products={"clips/a": work})
+        runs.write(store, record)
+    shown = status(head_config)
+    assert "run 2, not ended: 1 min 40 s on 2 cores" in shown
+    assert "clips/a is the bottleneck: its workers were busy 95% of the time" in shown
+    assert "all 2 runs: 3 min 20 s of 2 cores; workers: clips/a 6 min 40 s" in shown
+    found = json.loads(status(head_config, "--json"))
+    assert (found["run"]["run"], found["spent"]["products"]["clips/a"]["units"]) == (2, 6)
