@@ -38,7 +38,7 @@ def frame_jpegs(members: Mapping[str, bytes], clips: Clips, *, count: int) -> It
             yield _member(members, f"{k:03d}.jpg")
         return
     as_jpeg = clips.model_copy(update={"encoding": "jpeg"})
-    frames = decode_frames(members, clips.encoding)
+    frames = decode_frames(members, clips.encoding, at_most=clips.frames)
     _check_count(len(frames), count, "frames")
     for frame in frames[:count]:
         yield bytes(encode_frame(frame, as_jpeg))

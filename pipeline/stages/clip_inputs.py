@@ -58,7 +58,7 @@ class Upstream:
         """(T, H, W, C) uint8 RGB, or flow's uint8 levels or float32 px. Raises ReelmillError for a damaged sample."""
         if isinstance(self.settings, Flow):
             return decode_stored(members, self.settings)
-        frames = decode_frames(members, self.settings.encoding)
+        frames = decode_frames(members, self.settings.encoding, at_most=self.frames)
         if frames.dtype != np.uint8:
             raise ReelmillError(f"its frames are {frames.dtype}, not uint8: the shard was damaged after it was written")
         return frames

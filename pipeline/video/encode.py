@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from pipeline.npy import from_npy, to_npy
-from pipeline.stills import decode_still
+from pipeline.stills import MAX_PIXELS, decode_still
 from schemas.errors import ReelmillError
 
 if TYPE_CHECKING:
@@ -73,17 +73,18 @@ def gray_frames(members: Mapping[str, bytes], *, height: int, width: int) -> dic
     return {int(place): np.frombuffer(data, np.uint8).reshape(height, width) for place, data in members.items()}
 
 
-def decode_frames(members: Mapping[str, bytes], encoding: Encoding) -> np.ndarray:
+def decode_frames(members: Mapping[str, bytes], encoding: Encoding, *, at_most: int | None = None) -> np.ndarray:
     """The (T,H,W,3) uint8 RGB frames of one sample; other members (json, cls) are ignored.
 
-    Raises ReelmillError where the members are missing or damaged.
+    Raises ReelmillError where the members are missing or damaged, or are more than `at_most` frames: a few bytes of
+    video may say thousands.
     """
     try:
         if encoding == "npy":
             return from_npy(members["npy"])
         if encoding == "mp4":
-            return _decode_mp4(members["mp4"])
-        return _decode_jpegs(members)
+            return _decode_mp4(members["mp4"], at_most)
+        return _decode_jpegs(members, at_most)
     except (KeyError, ValueError) as error:
         raise ReelmillError(
             f"a sample holds no readable {encoding} frames ({error}): the shard was damaged after it was written"
@@ -121,10 +122,11 @@ def _jpeg_settings(spec: Clips) -> list[int]:
     ]
 
 
-def _decode_jpegs(members: Mapping[str, bytes]) -> np.ndarray:
+def _decode_jpegs(members: Mapping[str, bytes], at_most: int | None) -> np.ndarray:
     names = [name for name in members if name.endswith(".jpg") and name[:-4].isdigit()]
     if not names:
         raise ValueError("no NNN.jpg among its members")
+    _check_number(len(names), at_most)
     frames = []
     for name in sorted(names, key=lambda name: int(name[:-4])):  # 1000.jpg comes after 999.jpg
         try:
@@ -132,6 +134,11 @@ def _decode_jpegs(members: Mapping[str, bytes]) -> np.ndarray:
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return np.stack(frames)
+
+
+def _check_number(number: int, at_most: int | None) -> None:
+    if at_most is not None and number > at_most:
+        raise ValueError(f"more than {at_most} frames")
 
 
 # ---------------------------------------------------------------- mp4; av is imported here, on first use
@@ -184,7 +191,7 @@ def _encode_mp4(pixels: np.ndarray, spec: Clips) -> bytes:
     return buffer.getvalue()
 
 
-def _decode_mp4(data: bytes) -> np.ndarray:
+def _decode_mp4(data: bytes, at_most: int | None) -> np.ndarray:
     import av
     from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
@@ -194,7 +201,10 @@ def _decode_mp4(data: bytes) -> np.ndarray:
     with av.open(BytesIO(data), "r", format="mp4", options={"protocol_whitelist": "none"}) as container:
         if not container.streams.video:
             raise ValueError("the mp4 has no video stream")
-        container.streams.video[0].thread_count = 1
+        stream = container.streams.video[0]
+        if stream.height * stream.width > MAX_PIXELS:
+            raise ValueError(f"frames of {stream.height} x {stream.width} (height x width) are none of a video")
+        stream.thread_count = 1
         for frame in container.decode(video=0):
             converted = reformatter.reformat(
                 frame,
@@ -205,4 +215,5 @@ def _decode_mp4(data: bytes) -> np.ndarray:
                 threads=1,
             )
             frames.append(converted.to_ndarray())
+            _check_number(len(frames), at_most)
     return np.stack(frames)

@@ -387,7 +387,7 @@ def test_damaged_members_name_the_sample(made, tmp_path, monkeypatch) -> None:
     data = made([25], clips={"encoding": "npy"})
     from pipeline.export import jpegs
 
-    monkeypatch.setattr(jpegs, "decode_frames", lambda members, encoding: np.zeros((2, 8, 8, 3), np.uint8))
+    monkeypatch.setattr(jpegs, "decode_frames", lambda members, encoding, **_: np.zeros((2, 8, 8, 3), np.uint8))
     with pytest.raises(ReelmillError, match=r"clips-000000.tar .*sample v0@0-1000000: it holds 2 frames and not 5"):
         export(data, tmp_path / "out")
 
