@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -171,6 +172,38 @@ def test_on_a_gpu_it_is_the_same() -> None:
     cuda = torch.device("cuda")
     clips = [*rgb(5), *rgb(3, frames=6)]
     exact = list(engine(small()).run(clips))
-    found = list(engine(small(), on=cuda).run(clips))
+    on_gpu = engine(small(), on=cuda)
+    began_s = time.perf_counter()
+    found = list(on_gpu.run(clips))
+    elapsed_s = time.perf_counter() - began_s
     for a, b in zip(exact, found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+    assert on_gpu.device_s is not None
+    assert 0 < on_gpu.device_s <= elapsed_s
+
+
+class _Event:
+    """As CUDA's: the time between two is said in milliseconds."""
+
+    def __init__(self, at_s: float) -> None:
+        self.at_s = at_s
+
+    def synchronize(self) -> None: ...
+
+    def elapsed_time(self, other: _Event) -> float:
+        return 1000 * (other.at_s - self.at_s)
+
+
+def test_the_device_tells_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Engine._start
+
+    def timed(self: Engine, clips: list[np.ndarray]) -> object:
+        return replace(whole(self, clips), began=_Event(10.0), done=_Event(10.25))
+
+    net = engine(small(), batch_size=2)
+    assert net.device_s is None  # on a CPU there is no such clock
+    list(net.run(rgb(3)))
+    assert net.device_s is None
+    monkeypatch.setattr(Engine, "_start", timed)
+    list(net.run(rgb(3)))
+    assert net.device_s == 0.5
