@@ -40,6 +40,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from pipeline.video.feed import SEEK_BYTES
 from pipeline.video.probe import open_video, packets
 from pipeline.video.sample import MAX_GAP_S
 from pipeline.video.timeline import NUM_CONFIRMED, FirstFrames, Seen, Timeline, assemble, end_of, gaps, ticks_of
@@ -47,8 +48,6 @@ from pipeline.video.truncation import has_one_index, is_cut
 
 # No codec stores a frame after more than so many that are shown later (H.264 and HEVC allow 16, others fewer).
 NUM_REORDERED = 16
-# Reading on over so many bytes costs about what a seek does, on a disk as on an object store
-SEEK_BYTES = 1 << 20
 # A key frame's time in the index may be that of its decoding, so the one found may be shown too late
 MAX_STEPS_BACK = 4
 

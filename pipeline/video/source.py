@@ -1,10 +1,9 @@
 """The bytes of a video, wherever it lies, and a count of those taken from there.
 
-A local file is read as libav asks: the system's own cache is behind it. An object is read by ranges, and the last
-CACHE_BYTES of it stay in memory: a request costs as much time as a megabyte does, so small steps back and forth (sound
-and pictures far apart, an index at the end) should cost none, and the second pass over a video that fits should not
-read it again. A range is one block, and doubles up to MAX_BLOCKS as long as one follows on the other: a window needs
-few blocks, and the whole of a video few requests.
+It is read by blocks, of which the last ones stay in memory, so that neither small steps back and forth (sound and
+pictures far apart, an index at the end) nor the second pass over what fits read anything again. A request to an object
+store costs as much time as a megabyte does: there the blocks are larger, more of them are kept, and a request doubles
+its blocks as long as one follows on the other. A window needs few blocks, and the whole of a video few requests.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from pipeline.video.errors import VideoError
 from schemas.errors import StorageError
@@ -23,15 +23,21 @@ from schemas.errors import StorageError
 if TYPE_CHECKING:
     from pipeline.storage.ranges import RemoteFile
 
-BLOCK_BYTES = 1 << 18
-MAX_BLOCKS = 8
-CACHE_BYTES = 64 << 20
+
+class _Blocks(NamedTuple):
+    num_bytes: int  # of one
+    at_once: int  # how many one request asks for at most
+    kept: int  # how many stay in memory
+
+
+ON_DISK = _Blocks(1 << 16, at_once=1, kept=256)  # 16 MiB; the system's own cache is behind it
+ON_STORE = _Blocks(1 << 18, at_once=8, kept=256)  # 64 MiB
 
 
 class Source:
     """An open video: a seekable file, how many bytes have been taken from where it lies, and how long that took."""
 
-    def __init__(self, file: _Local | _Ranges) -> None:
+    def __init__(self, file: _Ranges) -> None:
         self._file = file
 
     @property
@@ -57,9 +63,9 @@ def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_aske
     """
     if "://" not in uri:
         with _input_errors():
-            local = _Local(uri)
+            local = Path(uri).open("rb", buffering=0)
         with local:
-            yield Source(local)
+            yield Source(_Ranges(local, uri, ON_DISK, on_storage=lambda is_asked: None))
         return
     from pipeline.store import open_for_reading  # pyarrow.fs takes a quarter of a second: only for who needs it
 
@@ -69,7 +75,7 @@ def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_aske
         on_storage(False)
     try:
         with file:
-            yield Source(_Ranges(file, uri.partition("?")[0], on_storage))
+            yield Source(_Ranges(file, uri.partition("?")[0], ON_STORE, on_storage))
     finally:
         if (trouble := getattr(file, "trouble", None)) is not None:
             raise trouble from None
@@ -90,28 +96,17 @@ def _input_errors() -> Iterator[None]:
         raise VideoError("unreadable", f"the file can't be opened ({what})") from None
 
 
-class _Local(io.FileIO):
-    """A local file that counts."""
-
-    num_bytes_read = 0
-    reading_s = 0.0
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        began_s = time.monotonic()
-        data = super().read(-1 if size is None else size) or b""
-        self.reading_s += time.monotonic() - began_s
-        self.num_bytes_read += len(data)
-        return data
-
-
 class _Ranges(io.RawIOBase):
-    """An open file of `path`, read by whole ranges, the last ones kept."""
+    """An open file, read by whole blocks, the last ones kept."""
 
-    def __init__(self, file: BinaryIO | RemoteFile, path: str, on_storage: Callable[[bool], None]) -> None:
-        self.name = path  # libav looks at its ending, as it does at a local file's
+    def __init__(
+        self, file: io.RawIOBase | BinaryIO | RemoteFile, name: str, blocks: _Blocks, on_storage: Callable[[bool], None]
+    ) -> None:
+        self.name = name  # libav looks at its ending
         self.num_bytes_read = 0
         self.reading_s = 0.0
         self._file = file
+        self._blocks = blocks
         self._on_storage = on_storage
         self._num_bytes = file.seek(0, os.SEEK_END)
         self._at = 0
@@ -140,7 +135,7 @@ class _Ranges(io.RawIOBase):
         view = memoryview(buffer)
         done = 0
         while done < len(view) and self._at < self._num_bytes:
-            number, offset = divmod(self._at, BLOCK_BYTES)
+            number, offset = divmod(self._at, self._blocks.num_bytes)
             piece = self._block(number)[offset : offset + len(view) - done]
             view[done : done + len(piece)] = piece
             done += len(piece)
@@ -155,24 +150,28 @@ class _Ranges(io.RawIOBase):
 
     def _fetch(self, number: int) -> None:
         """One request, for the block and as many after it as the reading so far makes likely."""
-        self._num_ahead = min(2 * self._num_ahead, MAX_BLOCKS) if number == self._next else 1
-        numbers = range(number, min(number + self._num_ahead, -(-self._num_bytes // BLOCK_BYTES)))
+        size = self._blocks.num_bytes
+        self._num_ahead = min(2 * self._num_ahead, self._blocks.at_once) if number == self._next else 1
+        numbers = range(number, min(number + self._num_ahead, -(-self._num_bytes // size)))
         numbers = range(number, next((other for other in numbers if other in self._kept), numbers.stop))
         self._next = numbers.stop
-        start, stop = number * BLOCK_BYTES, min(numbers.stop * BLOCK_BYTES, self._num_bytes)
+        data = self._ask(number * size, min(numbers.stop * size, self._num_bytes))
+        for each in numbers:
+            # a copy: a part of a larger piece would keep all of it in memory
+            self._kept[each] = data if len(numbers) == 1 else data[(each - number) * size :][:size]
+        while len(self._kept) > self._blocks.kept:
+            self._kept.popitem(last=False)
+
+    def _ask(self, start: int, stop: int) -> bytes:
         began_s = time.monotonic()
         self._on_storage(True)
         self._file.seek(start)
         try:
-            data = memoryview(self._file.read(stop - start))
+            data = self._file.read(stop - start) or b""
         finally:
             self._on_storage(False)
         self.reading_s += time.monotonic() - began_s
+        self.num_bytes_read += len(data)
         if len(data) < stop - start:
             raise OSError(f"{stop - start} bytes were asked for, and {len(data)} came")
-        self.num_bytes_read += len(data)
-        for each in numbers:
-            # a copy: a part of a larger piece would keep all of it in memory
-            self._kept[each] = bytes(data[(each - number) * BLOCK_BYTES :][:BLOCK_BYTES])
-        while len(self._kept) > CACHE_BYTES // BLOCK_BYTES:
-            self._kept.popitem(last=False)
+        return bytes(data)
