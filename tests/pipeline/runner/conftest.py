@@ -113,7 +113,7 @@ class FakeRunner:
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=240,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr[-3000:]

@@ -1,7 +1,8 @@
 """Where the work goes on a cluster of nodes that differ, and what is said where it can't go."""
 
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -30,28 +31,24 @@ def cluster(fake_run, monkeypatch) -> Iterator[Cluster]:
 
 
 def test_a_model_waits_for_its_node_and_each_role_gets_its_work(fake_run, cluster) -> None:
-    gpu_nodes = []
-
-    def later() -> None:
-        labels = {ROLE_LABEL: "gpu"}
-        gpu_nodes.append(
-            cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE_BYTES, labels=labels).node_id
-        )
-
-    timer = threading.Timer(10, later)
-    timer.start()
     pools = {"features": {"workers": 1, "gpus": 1}}
-    first = fake_run(CHAIN, [1] * 4, {}, pools=pools, address=cluster.address)
-    timer.join()
+    with ThreadPoolExecutor(1) as pool:  # nodes are started by the main thread: so wants Ray's Cluster
+        running = pool.submit(fake_run, CHAIN, [1] * 4, {}, pools=pools, address=cluster.address)
+        with suppress(TimeoutError):
+            running.result(timeout=15)
+        labels = {ROLE_LABEL: "gpu"}
+        node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE_BYTES, labels=labels)
+        first = running.result()
+    gpu_nodes = {node.node_id}
     assert first.errors == {}
     assert first.said == ["features/c waits for a node with 1 GPU, which the cluster has to start"]
-    assert {line.node for line in first.log if line.product == "features/c"} == set(gpu_nodes)
+    assert {line.node for line in first.log if line.product == "features/c"} == gpu_nodes
 
     (fake_run.folder / "log").unlink()
     second = fake_run(CHAIN, [1] * 6, {"clips/a": {"sleep_s": 0.2}}, address=cluster.address)  # all labelled by now
     assert (second.errors, second.said) == ({}, [])
     nodes = {path: {line.node for line in second.log if line.product == path} for path in CHAIN}
-    assert nodes["features/c"] == set(gpu_nodes)
+    assert nodes["features/c"] == gpu_nodes
     assert len(nodes["clips/a"]) == 1
     assert nodes["clips/a"].isdisjoint(gpu_nodes)
 
