@@ -77,7 +77,7 @@ def is_loopback(address: str) -> bool:
     return address.startswith(("127.", "::ffff:127.")) or address == "::1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def at_work() -> Iterator[dict[int, set[tuple[str, int]]]]:
     """What each process of a run listens on."""
     mark = uuid.uuid4().hex
