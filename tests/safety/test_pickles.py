@@ -85,6 +85,14 @@ def test_weights(file: Callable[[Path], bytes], name: str, tmp_path: Path, mark:
         build("c3d", weights=str(tmp_path / name))
 
 
+def test_weights_from_a_bucket(s3_uri: str, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, file in FILES.items():
+        Store(s3_uri.format("pickles")).put(f"{name}.pt", file(mark))
+        with pytest.raises(ReelmillError, match=rf"{name}\.pt"):
+            build("c3d", weights=s3_uri.format(f"pickles/{name}.pt"))
+
+
 @each_file
 def test_a_mean_volume(file: Callable[[Path], bytes], tmp_path: Path, mark: Path) -> None:
     (tmp_path / "mean.npy").write_bytes(file(mark))
