@@ -65,7 +65,7 @@ def on_cluster(num_nodes: int, cores: int, videos: Path, out: Path) -> dict[str,
     from ray.cluster_utils import Cluster
 
     arguments = {"num_cpus": cores, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args=arguments)
+    cluster = Cluster(initialize_head=True, head_node_args={**arguments, "include_dashboard": False})
     try:
         for _ in range(num_nodes - 1):
             cluster.add_node(**arguments)

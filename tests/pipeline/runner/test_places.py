@@ -20,8 +20,8 @@ def cluster(fake_run, monkeypatch) -> Iterator[Cluster]:
     """A head that makes nothing, and a node for decoding."""
     for name, value in fake_run.environment().items():
         monkeypatch.setenv(name, value)
-    head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "labels": {ROLE_LABEL: "head"}}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    head = {"num_cpus": 0, "include_dashboard": False, "labels": {ROLE_LABEL: "head"}}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": STORE_BYTES})
     try:
         cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, labels={ROLE_LABEL: "cpu"})
         cluster.wait_for_nodes()
