@@ -1,0 +1,93 @@
+"""A Ray head in processes of its own, with the dashboard's job server, that tests can kill and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+BIN = Path(sys.executable).parent
+TOKEN = uuid.uuid4().hex
+
+
+class RealHead:
+    """On free ports of this machine, with a token that nobody else has."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="rl-")  # short: Ray's socket paths must fit 107 characters
+        names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+        self.ports = {name: free_port() for name in names}
+        self.address = f"http://127.0.0.1:{self.ports['dashboard-port']}"
+        self.start()
+
+    def start(self) -> None:
+        self.mark = uuid.uuid4().hex
+        command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--object-store-memory=100000000"]
+        command += [f"--{name}={port}" for name, port in self.ports.items()]
+        command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", "--disable-usage-stats"]
+        command += ["--labels=reelmill-role=cpu", f"--temp-dir={self.folder}"]
+        with Path(self.folder, "log").open("ab") as log:
+            env = {**shell(), "REELMILL_TEST_MARK": self.mark}
+            self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=self.folder)
+        wait_until(lambda: self.jobs() is not None)
+
+    def jobs(self) -> dict[str, str] | None:
+        """Status by id, as the server itself says; None where it does not answer."""
+        assert self.process.poll() is None, Path(self.folder, "log").read_text()[-2000:]
+        try:
+            answer = requests.get(f"{self.address}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60)
+            answer.raise_for_status()
+        except requests.RequestException:
+            return None
+        return {found["submission_id"]: found["status"] for found in answer.json() if found["submission_id"]}
+
+    def kill(self) -> None:
+        """kill -9 of all that this head started: Ray's processes, the driver, workers and decoders."""
+        while found := marked(self.mark):
+            for pid in found:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+        self.process.wait()
+
+
+def shell(**more: str) -> dict[str, str]:
+    """The environment of somebody who has activated reelmill's and has the cluster's token."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_AUTH_TOKEN": TOKEN, **more}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def marked(mark: str) -> list[int]:
+    """Every process that has this mark in its environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"REELMILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 300.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
