@@ -4,7 +4,8 @@
     ├───────┼────┤   not read   ├───────────────────────┤  not read
 
 The container's index says where key frames lie. Reading starts at the last key frame shown at or before a window's
-first grid time, and stops when no later frame can be shown before its last one. Frames are where the file's own
+first grid time (what is stored before a key frame is shown before it: every codec with key frames has it so), and stops
+when no later frame can be shown before its last one. Frames are where the file's own
 packets say they are, as in `timeline.scan`; the index only tells where to look. So windows, frames and times are those
 of the whole file's timeline, and what the rest of the file holds, or lost, is nothing to this row.
 

@@ -14,9 +14,11 @@ from pipeline.video.sample import (
     exact,
     filled,
     grid_ticks,
+    is_part,
     on_grid,
     row_span,
     segments_outside,
+    until_s,
 )
 from schemas.config import Clips
 from schemas.manifest import Segment, VideoRow
@@ -166,6 +168,21 @@ def test_the_row_span_meets_the_video() -> None:
     assert cut(start_s=3.1, end_s=4.2) == (3.1, 4.2)
     assert cut(start_s=9) is None
     assert cut(end_s=1) is None
+
+
+def test_which_rows_ask_for_a_part_and_how_far_it_goes() -> None:
+    stride, by_segment = Clips(frames=4, fps=2), Clips(frames=4, fps=2, windows="segment")
+
+    def part(spec: Clips, **row) -> float | None | str:
+        until = until_s(a_row(**row), spec)
+        return (until and float(until)) if is_part(a_row(**row), spec) else "whole"
+
+    segments = [(4, 5, 0), (1, 2.5, 1)]
+    assert part(stride) == part(by_segment) == part(stride, segments=segments) == "whole"
+    assert part(stride, start_s=0.0) is None  # to the video's end
+    assert part(stride, end_s=9.9) == part(by_segment, start_s=1, end_s=9.9) == 9.9
+    assert part(by_segment, segments=segments) == 5
+    assert part(by_segment, segments=segments, end_s=4.5) == 4.5
 
 
 def test_tail_policies_fill_the_clip() -> None:

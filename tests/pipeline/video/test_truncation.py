@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.video.truncation import is_cut
+from pipeline.video.truncation import has_one_index, is_cut
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,23 @@ def test_no_real_video_is_taken_for_cut(shared_videos: Path) -> None:
     for path in paths:
         with path.open("rb") as file:
             assert not is_cut(file), path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "mux", "expected"),
+    [
+        ("a.mp4", "libx264", {}, True),
+        ("a.mov", "libx264", {"movflags": "faststart"}, True),
+        ("a.mkv", "libx264", {}, True),
+        ("fragments.mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}, False),
+        ("a.avi", "mpeg4", {}, False),
+        ("a.ts", "libx264", {}, False),
+    ],
+)
+def test_which_files_may_have_one_index_of_all_frames(make_video, name, codec, mux, expected: bool) -> None:
+    assert has_one_index(io.BytesIO(make_video(name, codec=codec, mux=mux).read_bytes())) == expected
+
+
+def test_nonsense_has_no_index() -> None:
+    for data in (b"", b"RIFF", os.urandom(64)):
+        assert not has_one_index(io.BytesIO(data))
