@@ -146,9 +146,11 @@ def test_only_features_once_each(stored, tmp_path) -> None:
 def test_dense_maps_are_refused(stored, tmp_path) -> None:
     data = stored([10.0])
     product, unit = data.products[0], data.plan.units[0]
+    ledger = receipts.read_ledger(data.store, product.path, 0)
+    receipts.retract(data.store, product.path, 0)
     with receipts.begin(data.store, product, unit) as writer:
         writer.file("maps-000000.tar").write(b"")
-        writer.commit(receipts.read_ledger(data.store, product.path, 0), items=0)
+        writer.commit(ledger, items=0)
     with pytest.raises(UsageError, match=r"--product features/a holds C x T x H x W maps.* without `dense`"):
         data.export(tmp_path / "out")
 
