@@ -119,7 +119,7 @@ def _has_secret(uri: str) -> bool:
 def _split(uri: str) -> tuple[str, str, dict[str, Any]]:
     """(bucket, path with the bucket, options). Raises ValueError."""
     base, _, query = uri.removeprefix("s3://").partition("?")
-    path = unquote(base).strip("/")
+    path = unquote(base).rstrip("/")
     bucket = path.partition("/")[0]
     if not bucket:
         raise ValueError("it names no bucket")
