@@ -176,7 +176,7 @@ class Part:
 
     def _seek(self, key: int, ticks: int) -> bool:
         """Go on at the key frame whose time in the index is `key`; False where it is not shown by `ticks`."""
-        _seek(self._container, self._stream, key)
+        _move(self._container, self._stream, key)
         self._packets = packets(self._container, self._stream)
         packet = self._next()
         if packet is None:
@@ -277,7 +277,7 @@ def _read_index(container: InputContainer, stream: VideoStream, num_bytes: int) 
     """The index, and whether the container had to be moved for it."""
     is_mp4 = "mov" in container.format.name.split(",")
     if not is_mp4:
-        _seek(container, stream, 0)  # libavformat reads the Cues at the first seek
+        _move(container, stream, 0)  # libavformat reads the Cues at the first seek
     entries = list(stream.index_entries)
     keys = [(entry.timestamp, entry.pos) for entry in entries if entry.is_keyframe]
     shown = [e.timestamp for e in entries if not e.is_discard and e.pos + e.size <= num_bytes]
@@ -290,7 +290,7 @@ def _read_index(container: InputContainer, stream: VideoStream, num_bytes: int) 
     return _Index(ticks, pos, last=int(times[-1]), last_shown=shown[-1], is_of_decoding=is_mp4), not is_mp4
 
 
-def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> None:
+def _move(container: InputContainer, stream: VideoStream, ticks: int) -> None:
     try:
         container.seek(ticks, stream=stream)
     except av.error.FFmpegError:
@@ -300,7 +300,7 @@ def _seek(container: InputContainer, stream: VideoStream, ticks: int) -> None:
 def _exact_end(container: InputContainer, stream: VideoStream, index: _Index, read: Callable[[], None]) -> int:
     """Ticks: when the last frame's display ends, from the packets that follow the last key frame."""
     seen = Seen()
-    _seek(container, stream, index.ticks[-1])
+    _move(container, stream, index.ticks[-1])
     for packet in packets(container, stream):
         if packet is None or packet.pts is None:
             raise DoubtError("a place that can't be read")

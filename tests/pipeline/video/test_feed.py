@@ -180,3 +180,14 @@ def test_all_frames_of_all_real_videos(shared_videos: Path) -> None:
             path = str(shared_videos / name)
             frames = AllFrames(path, scan(path, progress=ignore), Work(ignore))
             assert (sum(1 for _ in frames), frames.num_errors, frames.num_late) == (int(count), 0, 0), name
+
+
+def test_progress_grows_when_the_whole_is_scanned_after_a_part() -> None:
+    counts: list[int] = []
+    work = Work(counts.append)
+    for _ in range(600):
+        work.read()
+    for num_packets in (256, 512, 768):
+        work.scanned(num_packets)
+    assert counts == sorted(set(counts))
+    assert len(counts) == 5

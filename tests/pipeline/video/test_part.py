@@ -315,7 +315,7 @@ def test_a_row_without_a_part_is_not_looked_at_as_one(make_video, doubts) -> Non
 
 def test_a_seek_that_leads_elsewhere_is_a_doubt(make_video, whole, doubts, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_video("a.mov", num_frames=1000, **PICTURES)
-    seek = part._seek
-    monkeypatch.setattr(part, "_seek", lambda container, stream, ticks: seek(container, stream, 0))
+    move = part._move
+    monkeypatch.setattr(part, "_move", lambda container, stream, ticks: move(container, stream, 0))
     assert told(path, TEN_S)[0] == whole(path, TEN_S)[0]
     assert doubts == ["a seek leads elsewhere than to the key frame asked for"]

@@ -173,7 +173,7 @@ def test_the_row_span_meets_the_video() -> None:
 def test_which_rows_ask_for_a_part_and_how_far_it_goes() -> None:
     stride, by_segment = Clips(frames=4, fps=2), Clips(frames=4, fps=2, windows="segment")
 
-    def part(spec: Clips, **row) -> float | None | str:
+    def part(spec: Clips, **row) -> float | str | None:
         until = until_s(a_row(**row), spec)
         return (until and float(until)) if is_part(a_row(**row), spec) else "whole"
 
