@@ -2,7 +2,7 @@
 
     workload = Workload(now_s=…)
     workload.hear(news, now_s=…)                 # each Began, Progress, GaveUp
-    workload.capacity(cores, gpus, now_s=…)      # whenever it may have changed
+    workload.capacity(nodes, now_s=…)            # whenever it may have changed
     workload.products(now_s=…)                   # {product path: ProductWork}
 
 All moments are the driver's monotonic clock; durations inside a unit are its worker's. No two clocks are compared: a
@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.survey import Began, GaveUp, News, Progress, Started
-from schemas.work import PoolRecord, ProductWork, UnitWork
+from schemas.work import NodeRecord, PoolRecord, ProductWork, UnitWork
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Workload:
         self._units: dict[str, _Units] = defaultdict(_Units)
         self._pools: Mapping[str, PoolRecord] = {}
         self._fingerprints = dict(fingerprints)
-        self._capacity: list[tuple[float, float, float]] = []  # (since when, cores, GPUs)
+        self._capacity: list[tuple[float, tuple[NodeRecord, ...]]] = []  # (since when, what there is)
 
     def hear(self, news: News, *, now_s: float) -> None:
         with self._lock:
@@ -75,21 +75,24 @@ class Workload:
                 units.sums.given_up += len(units.begun)
                 units.begun.clear()
 
-    def capacity(self, cores: float, gpus: float, *, now_s: float) -> None:
+    def capacity(self, nodes: Sequence[NodeRecord], *, now_s: float) -> None:
         """What the cluster has from now on."""
-        if not self._capacity or self._capacity[-1][1:] != (cores, gpus):
-            self._capacity.append((now_s, cores, gpus))
+        with self._lock:
+            if not self._capacity or self._capacity[-1][1] != tuple(nodes):
+                self._capacity.append((now_s, tuple(nodes)))
 
     def wall_s(self, *, now_s: float) -> float:
         return now_s - self._began_s
 
     def held_by_cluster(self, *, now_s: float) -> tuple[float, float]:
         """(core seconds, GPU seconds) that the cluster had since the run began."""
-        moments = [max(self._began_s, since_s) for since_s, _, _ in self._capacity] + [now_s]
-        spans = np.diff(moments)
-        return tuple(  # type: ignore[return-value]
-            float(sum(span * step[kind] for span, step in zip(spans, self._capacity, strict=True))) for kind in (1, 2)
-        )
+        moments = [max(self._began_s, since_s) for since_s, _ in self._capacity] + [now_s]
+        moments[0] = self._began_s  # of the time before the cluster was asked, what was said first
+        cores_s = gpus_s = 0.0
+        for span_s, (_, nodes) in zip(np.diff(moments).tolist(), self._capacity, strict=True):
+            cores_s += span_s * sum(node.cpus for node in nodes)
+            gpus_s += span_s * sum(node.gpus for node in nodes)
+        return cores_s, gpus_s
 
     def products(self, *, now_s: float) -> dict[str, ProductWork]:
         """What each product cost until now; units under way count with the time since they were taken up."""
@@ -132,19 +135,20 @@ class Workload:
         moments = np.unique(
             [self._began_s, now_s, *(moment for of in spans.values() for span in of for moment in span)]
             + [self._until(path, now_s) for path in spans]
-            + [since_s for since_s, _, _ in self._capacity if self._began_s < since_s < now_s]
+            + [since_s for since_s, _ in self._capacity if self._began_s < since_s < now_s]
         )
         lengths = np.diff(moments)
         running = {path: _running(of, moments) for path, of in spans.items()}
-        free = self._cores(moments)
-        for path, count in running.items():
-            pool = self._pool(path)
-            free = free - pool.cpus * ((pool.workers or 0) if pool.holds else count)
         found = {}
         for path, count in running.items():
             pool = self._pool(path)
             room = np.full(len(lengths), np.inf) if pool.workers is None else np.maximum(0, pool.workers - count)
             if not pool.holds and pool.cpus:
+                free = self._cores(moments, pool.labels)
+                for other, other_count in running.items():
+                    beside = self._pool(other)
+                    if beside.labels == pool.labels:
+                        free = free - beside.cpus * ((beside.workers or 0) if beside.holds else other_count)
                 room = np.minimum(room, np.floor(np.maximum(0, free) / pool.cpus + 1e-6))
             room[~np.isfinite(room)] = 0
             room[moments[:-1] >= self._until(path, now_s)] = 0  # it has no work left
@@ -154,12 +158,15 @@ class Workload:
     def _pool(self, path: str) -> PoolRecord:
         return self._pools.get(path, PoolRecord())
 
-    def _cores(self, moments: np.ndarray) -> np.ndarray:
-        """The cluster's cores between any two moments; of the time before it was asked, what was said first."""
+    def _cores(self, moments: np.ndarray, labels: Mapping[str, str]) -> np.ndarray:
+        """The cores of nodes with these labels between any two moments; of the time before it was asked, what was said
+        first."""
         if not self._capacity:
             return np.zeros(len(moments) - 1)
-        since = np.array([since_s for since_s, _, _ in self._capacity])
-        cores = np.array([cores for _, cores, _ in self._capacity])
+        since = np.array([since_s for since_s, _ in self._capacity])
+        cores = np.array(
+            [sum(node.cpus for node in nodes if labels.items() <= node.labels.items()) for _, nodes in self._capacity]
+        )
         place = np.searchsorted(since, moments[:-1], side="right") - 1
         return np.asarray(cores[np.maximum(0, place)])
 

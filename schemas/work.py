@@ -47,6 +47,7 @@ class PoolRecord(BaseModel):
     cpus: float = 1.0  # of each
     gpus: float = 0.0  # of each
     holds: bool = False  # workers are actors, which hold what they have while they wait; others are tasks
+    labels: dict[str, str] = {}  # of the nodes that they may be on; none: any
 
 
 class ProductWork(BaseModel):

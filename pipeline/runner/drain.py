@@ -96,6 +96,7 @@ def _pools(asked: Sequence[tuple[Product, Request]], num_units: int) -> dict[str
             cpus=request.num_cpus,
             gpus=request.num_gpus,
             holds=request.holds,
+            labels=dict(request.labels),
         )
         for product, request in asked
     }

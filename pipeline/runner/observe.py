@@ -78,7 +78,7 @@ class Watch:
         with suppress(ray.exceptions.RayError, OSError, RuntimeError):
             alive = nodes()
             self._nodes.update({node.name: node for node in alive})
-            self._workload.capacity(sum(node.cpus for node in alive), sum(node.gpus for node in alive), now_s=now_s)
+            self._workload.capacity(alive, now_s=now_s)
 
 
 @contextlib.contextmanager

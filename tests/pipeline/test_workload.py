@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.survey import Began, GaveUp, Progress, Started
 from pipeline.workload import Workload
-from schemas.work import PoolRecord, UnitWork
+from schemas.work import NodeRecord, PoolRecord, UnitWork
 
 TASKS = PoolRecord(workers=None, cpus=1)
 ACTOR = PoolRecord(workers=1, cpus=0, holds=True)
@@ -16,12 +16,16 @@ def work(product: str, unit: int, wall_s: float, **changes) -> UnitWork:
     return UnitWork(product=product, unit=unit, node="n", pid=1, wall_s=wall_s, busy_s=busy_s, **given)
 
 
+def node(cpus: float, *, gpus: float = 0, **labels: str) -> NodeRecord:
+    return NodeRecord(name="n", address="", cpus=cpus, gpus=gpus, labels=labels)
+
+
 class Run:
     """Two cores; clips as tasks, features as one actor."""
 
     def __init__(self, pools=None) -> None:
         self.workload = Workload(now_s=90.0, fingerprints={"clips/a": "f"})
-        self.workload.capacity(2, 0, now_s=91.0)
+        self.workload.capacity([node(2)], now_s=91.0)
         self.workload.hear(Started(pools or {"clips/a": TASKS, "features/b": ACTOR}), now_s=100.0)
 
     def unit(self, product: str, unit: int, began_s: float, ended_s: float, **changes) -> None:
@@ -70,7 +74,7 @@ def test_a_pool_of_n_waits_with_no_more_than_n() -> None:
 
 def test_cores_that_come_later_are_waited_in_from_then_on() -> None:
     run = Run()
-    run.workload.capacity(4, 1, now_s=110.0)
+    run.workload.capacity([node(2), node(2, gpus=1)], now_s=110.0)
     run.unit("clips/a", 0, 100, 120)
     assert run.workload.products(now_s=120.0)["clips/a"].idle_s == pytest.approx(10 + 30)
     assert run.workload.held_by_cluster(now_s=120.0) == pytest.approx((20 + 40, 10))
@@ -127,3 +131,10 @@ def test_what_nobody_ended_was_lost_when_all_is_over() -> None:
     run.workload.end()
     made = run.workload.products(now_s=200.0)["clips/a"]
     assert (made.given_up, made.busy_s, made.wall_s) == (1, 10.0, 10.0)
+
+
+def test_cores_where_its_workers_may_not_be_are_not_waited_in() -> None:
+    run = Run({"clips/a": PoolRecord(cpus=1, labels={"role": "cpu"})})
+    run.workload.capacity([node(3, role="cpu"), node(16, gpus=1, role="gpu")], now_s=100.0)
+    run.unit("clips/a", 0, 100, 110)
+    assert run.workload.products(now_s=110.0)["clips/a"].idle_s == pytest.approx(20.0)
