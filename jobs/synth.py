@@ -19,7 +19,7 @@ from schemas.errors import UsageError
 
 
 def main(
-    out: Annotated[Path, typer.Argument(help="A new folder, or one that this command was interrupted in.")],
+    out: Annotated[str, typer.Argument(help="A new local folder, or one that this command was interrupted in.")],
     classes: Annotated[int, typer.Option(help=f"How many motions, 1 to {len(CATALOGUE)}.")] = 8,
     videos: Annotated[int, typer.Option(help="Trimmed videos per class.")] = 10,
     untrimmed: Annotated[int, typer.Option(help="Untrimmed videos with several labelled segments.")] = 0,
@@ -62,8 +62,10 @@ def main(
     )
     if workers is not None and workers < 1:
         raise UsageError(f"--workers must be 1 or more, got {workers}")
-    report = _make(out, spec, workers or len(os.sched_getaffinity(0)))
-    print(json.dumps({**asdict(report), "out": str(out)}) if as_json else closing_lines(report))
+    if "://" in out:
+        raise UsageError(f"{out}: this command writes to a local folder; make the videos there, and copy them")
+    report = _make(Path(out), spec, workers or len(os.sched_getaffinity(0)))
+    print(json.dumps({**asdict(report), "out": str(Path(out))}) if as_json else closing_lines(report))
 
 
 def _parse_size(text: str) -> tuple[int, int]:

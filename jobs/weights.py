@@ -48,6 +48,8 @@ def convert(
     option: Annotated[list[str] | None, typer.Option(help="of the model, KEY=VALUE, to be kept in the file")] = None,
 ) -> None:
     """Write a checkpoint as float32 safetensors that `weights:` takes, with the model's name and options in it."""
+    if "://" in out:
+        raise UsageError(f"{out}: this command writes a local file; convert it there, and copy it")
     target = Path(out)
     if target.suffix != SUFFIX:
         raise UsageError(f"{out}: the converted file is {SUFFIX}; give it that name")
