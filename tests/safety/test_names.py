@@ -17,10 +17,12 @@ from pipeline import receipts
 from pipeline.export.feature_files import FeatureFiles, Target
 from pipeline.export.folder import ExportFolder
 from pipeline.shards import read_sample, read_shard, sample_spans
+from pipeline.sources import build_manifest
 from pipeline.sources.ids import relative_path, video_id
 from pipeline.store import Store
 from schemas.errors import ReelmillError
 from schemas.receipt import FileEntry
+from schemas.sources import PathListSource
 
 OUTWARD = ["../escaped", "a/../../escaped", "/escaped", "..", "a\0b"]
 
@@ -151,3 +153,16 @@ def test_an_id_of_ours_is_a_name_and_gives_its_file_back(relative: str) -> None:
     made = video_id(relative)
     assert not set("/.\0 \n$;&|`'\"\\") & set(made)
     assert relative_path(made) == (relative, None, None)
+
+
+@pytest.mark.parametrize("label", ["../../escaped", "/escaped", "a/b", "..", "con\x1b[2Jsole"])
+def test_a_label_is_never_a_path(label: str, tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_bytes(b"no video")
+    (tmp_path / "list.txt").write_text(f"a.mp4\t{label}\n../videos/../../outside.mp4\tx\n/dev/zero\tx\n")
+    source = PathListSource(kind="list", list=str(tmp_path / "list.txt"), videos=str(tmp_path / "videos"))
+    report = build_manifest(Store(str(tmp_path / "out/dataset")), source)
+    assert (report.num_rows, report.issue_counts) == (1, {"row_without_file": 2})  # no device is a video
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    out = {f"out/dataset/{name}" for name in ("_manifest_issues.csv", "labels.json", "manifest.parquet")}
+    assert written == {"videos/a.mp4", "list.txt", *out}
