@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,6 @@ class ProductProbe:
     videos: tuple[VideoCost, ...]  # clips and flow
     batches: tuple[BatchCost, ...]  # features
     num_lost: int
-    reason: str
 
 
 class Prober:
@@ -74,7 +73,7 @@ class Prober:
         self._has_gpu, self._rated = has_gpu, rated
         self._products: dict[str, Product] = {}
         self._made: dict[str, dict[int, Timed]] = {}  # product -> unit -> what it gave
-        self._clips: dict[str, dict[int, VideoCost]] = {}  # product -> video of the sample -> its cost
+        self._costs_of: dict[str, dict[int, VideoCost]] = {}  # product -> video of the sample -> its cost
 
     def probe(self, product: Product) -> ProductProbe:
         """Raises ReelmillError where a stage can't be opened or its workers die, and where no video can be used."""
@@ -86,61 +85,62 @@ class Prober:
     # ------------------------------------------------------------ clips, flow
 
     def _videos(self, product: Product) -> ProductProbe:
-        bench, on_gpu = self._bench, self._on_gpu(product)
-        part = "whole" if product.kind == "clips" or not self._by_stride(product) else "short"
+        bench, on_gpu, is_first = self._bench, self._on_gpu(product), product.kind == "clips"
+        part = "whole" if is_first or not self._by_stride(product) else "short"
         count = 1 if on_gpu else num_cores()
-        others = bench.units("short" if part == "whole" else "whole") if product.kind == "clips" else []
+        units, others = bench.units(part), bench.units("short") if is_first else []
+        if not is_first:  # the budget may have left out some of its clips
+            units = [unit for unit in units if unit.index in self._made[next(iter(product.upstream))]]
         with Workers(product, bench.store, self._limits, count=count, warm=self._warm(product)) as workers:
-            timed = list(workers.run(bench.units(part), budget_s=self._budget_s, at_least=max(count, 2)))
+            timed = list(workers.run(units, budget_s=self._budget_s, at_least=max(count, 2)))
             none = list(workers.run(bench.none, budget_s=0, at_least=len(bench.none)))
             rest = list(workers.run(others, budget_s=np.inf, at_least=len(others)))
         self._made[product.path] = {one.unit: one for one in [*timed, *rest]}
-        unit_s, unit_bytes = _median(one.wall_s for one in none), _median(one.num_bytes for one in none)
-        empty_cpu_s = _median(one.cpu_s for one in none)
-        costs, lost = [], []
-        for number, video in enumerate(bench.videos):
-            units = {unit.index for unit in getattr(video, part)}
-            mine = [one for one in timed if one.unit in units]
-            if not mine:
-                continue
-            if mine[0].num_lost:
-                lost.append(mine[0].reason)
-            items, scale = mine[0].items, video.scale
-            if part == "short":
-                of_clips = self._clips[next(iter(product.upstream))].get(number)
-                scale = of_clips.items / items if of_clips and items else 1.0
-            costs.append(
-                VideoCost(
-                    video=number,
-                    weight=video.picked.weight,
-                    worker_s=scale * max(0.0, _mean(one.wall_s for one in mine) - unit_s),
-                    cpu_s=scale * max(0.0, _mean(one.cpu_s for one in mine) - empty_cpu_s),
-                    items=scale * items,
-                    num_bytes=scale * max(0.0, mine[0].num_bytes - unit_bytes),
-                )
-            )
-        if len(lost) == len(costs):
+        costs = self._costs(product, part, timed, none)
+        reasons = [one.reason for one in timed if one.num_lost]
+        if len(reasons) == len(timed):
             raise ReelmillError(
                 f"{product.path}: not one of the {len(costs)} videos that were looked at could be used "
-                f"({', '.join(sorted(set(lost)))}), so nothing can be predicted; "
+                f"({', '.join(sorted(set(reasons)))}), so nothing can be predicted; "
                 "mend them, or look at more of them with --videos"
             )
-        self._clips[product.path] = {cost.video: cost for cost in costs}
+        first_round = {getattr(video, part)[0].index for video in bench.videos}
         return ProductProbe(
             product=product,
             device="gpu" if on_gpu else "cpu",
             cores_per_worker=0 if on_gpu else 1,
             card_s=workers.card_s,
             open_s=workers.open_s,
-            unit_s=unit_s,
-            unit_cpu_s=empty_cpu_s,
-            unit_bytes=unit_bytes,
+            unit_s=_median(one.wall_s for one in none),
+            unit_cpu_s=_median(one.cpu_s for one in none),
+            unit_bytes=_median(one.num_bytes for one in none),
             files_per_unit=none[0].num_files,
             videos=tuple(costs),
             batches=(),
-            num_lost=len(lost),
-            reason=lost[0] if lost else "",
+            num_lost=sum(one.num_lost for one in timed if one.unit in first_round),
         )
+
+    def _costs(self, product: Product, part: str, timed: Sequence[Timed], none: Sequence[Timed]) -> list[VideoCost]:
+        """What each video that was timed costs, all of it, without what its unit costs beside it."""
+        empty = {name: _median(getattr(one, name) for one in none) for name in ("wall_s", "cpu_s", "num_bytes")}
+        costs = []
+        for number, video in enumerate(self._bench.videos):
+            units = {unit.index for unit in getattr(video, part)}
+            mine = [one for one in timed if one.unit in units]
+            scale = video.scale
+            if part == "short" and mine:
+                of_clips = self._costs_of[next(iter(product.upstream))].get(number)
+                if of_clips is None:
+                    continue  # how many clips it has is not known
+                scale = of_clips.items / mine[0].items if mine[0].items else 1.0
+            if mine:
+                wall_s, cpu_s, num_bytes = (
+                    scale * max(0.0, _mean(getattr(one, name) for one in mine) - empty[name]) for name in empty
+                )
+                items = scale * mine[0].items
+                costs.append(VideoCost(number, video.picked.weight, wall_s, cpu_s, items, num_bytes))
+        self._costs_of[product.path] = {cost.video: cost for cost in costs}
+        return costs
 
     def _by_stride(self, flow: Product) -> bool:
         return Clips.model_validate(self._products[f"clips/{flow.settings['clips']}"].settings).windows == "stride"
@@ -206,7 +206,6 @@ class Prober:
                 if one.items
             ),
             num_lost=0,
-            reason="",
         )
 
     def _groups(self, source: Product, num_clips: int) -> list[list[Unit]]:

@@ -48,7 +48,7 @@ def clips_probe(**changes) -> ProductProbe:
     ]
     of = {"device": "cpu", "cores_per_worker": 1, "card_s": 1.0, "open_s": 2.0, "unit_s": 0.5, "unit_cpu_s": 0.25}
     of |= {"unit_bytes": 2000, "files_per_unit": 4, "videos": tuple(videos), "batches": (), "num_lost": 0}
-    return ProductProbe(**{"product": product("clips", "a"), "reason": ""} | of | changes)
+    return ProductProbe(**{"product": product("clips", "a")} | of | changes)
 
 
 SAMPLE = {"videos": np.ones(5), "bytes": np.array([1000.0, 2000, 4000, 6000, 7000])}
