@@ -67,10 +67,10 @@ def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_aske
         with local:
             yield Source(_Ranges(local, uri, ON_DISK, on_storage=lambda is_asked: None))
         return
+    on_storage(True)
     from pipeline.store import open_for_reading  # pyarrow.fs takes a quarter of a second: only for who needs it
 
     with _input_errors():
-        on_storage(True)
         file = open_for_reading(uri)
         on_storage(False)
     try:

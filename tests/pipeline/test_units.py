@@ -1,8 +1,11 @@
+import os
+
 import pyarrow as pa
 import pytest
 
 from pipeline.store import Store
 from pipeline.units import (
+    MANIFEST,
     ROWS_PER_GROUP,
     cut_units,
     manifest_source,
@@ -116,6 +119,15 @@ def test_a_worker_sees_a_new_manifest(tmp_path) -> None:
     assert unit_rows(store, plan_units(read_manifest(store), 4)[0])[0].uri == "/new"
     with pytest.raises(ReelmillError, match="was made anew while this run used it"):
         unit_rows(store, unit)  # planned on the old rows: its receipt would lie
+
+
+def test_a_new_manifest_of_the_same_size_and_second_is_seen(tmp_path) -> None:
+    """As one written twice in a second into a bucket, whose clock is no finer."""
+    store = Store(str(tmp_path))
+    for name in ("/ab", "/ba"):
+        write_manifest(store, manifest(4, uri=name))
+        os.utime(tmp_path / MANIFEST, (1e9, 1e9))
+        assert unit_rows(store, plan_units(read_manifest(store), 4)[0])[0].uri == name
 
 
 def test_equal_manifests_are_equal_files(tmp_path) -> None:

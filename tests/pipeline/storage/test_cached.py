@@ -67,10 +67,12 @@ def test_a_cache_that_cannot_be_made(scripted, tmp_path, monkeypatch) -> None:
 
 
 def test_weights_by_uri_are_the_same_net_with_its_address(scripted, tmp_path) -> None:
-    backbones.save(backbones.build("small", weights="random:3"), tmp_path / "w.safetensors")
+    backbones.save(backbones.build("small_rgb", weights="random:3"), tmp_path / "w.safetensors")
     scripted.objects["w.safetensors"] = (tmp_path / "w.safetensors").read_bytes()
     uri = scripted.uri("w.safetensors")
-    of_bucket, of_disk = (backbones.build("small", weights=place) for place in (uri, str(tmp_path / "w.safetensors")))
+    of_bucket, of_disk = (
+        backbones.build("small_rgb", weights=place) for place in (uri, str(tmp_path / "w.safetensors"))
+    )
     assert of_bucket.weights.source == uri
     assert of_bucket.weights.sha256 == of_disk.weights.sha256 == weights_sha256(uri)
     assert all((a == b).all() for a, b in zip(of_bucket.parameters(), of_disk.parameters(), strict=True))

@@ -2,6 +2,7 @@ import io
 
 import pytest
 
+from pipeline.storage import places
 from pipeline.storage.patience import PATIENCE_VARIABLE
 from pipeline.store import open_for_reading
 from schemas.errors import StorageError
@@ -61,6 +62,15 @@ def test_patience_ends(scripted, monkeypatch) -> None:
         with pytest.raises(StorageError, match=r"s3://bucket/v: storage did not answer for 0 s \(.*SLOW_DOWN"):
             file.read(100)
         assert file.trouble is not None
+
+
+def test_a_silent_server_is_asked_again(scripted, monkeypatch) -> None:
+    monkeypatch.setattr(places, "REQUEST_TIMEOUT_S", 1.0)
+    scripted.objects["v"] = DATA
+    with open_for_reading(scripted.uri("v")) as file:
+        scripted.troubles["GET"] = ["silent"] * 3
+        assert file.read(100) == DATA[:100]
+    assert scripted.requests.count("GET") == 4
 
 
 def test_no_object(scripted) -> None:

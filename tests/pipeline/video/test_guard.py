@@ -16,6 +16,7 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.storage.patience import PATIENCE_VARIABLE
 from pipeline.store import Store
 from pipeline.video import guard
 from pipeline.video.encode import decode_frames
@@ -23,7 +24,7 @@ from pipeline.video.errors import VideoError
 from pipeline.video.guard import Decoder
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.manifest import VideoRow
 
 HERE = Path(__file__).parent
@@ -323,6 +324,42 @@ def test_an_object_store_is_read_in_ranges(video, s3_uri):
         with pytest.raises(VideoError) as caught:
             read(decoder, VideoRow("v", s3_uri.format("guard/gone.avi"), None, (), (), None, None))
     assert caught.value.reason == "missing"
+
+
+# ---------------------------------------------------------------- a storage that is away
+
+
+def of_bucket(scripted, row: VideoRow) -> VideoRow:
+    scripted.objects["ordinary.avi"] = Path(row.uri).read_bytes()
+    return VideoRow("v", scripted.uri("ordinary.avi"), None, (), (3,), None, None)
+
+
+def test_a_storage_that_is_away_for_longer_than_a_decoder_may_stall_is_waited_for(scripted, video):
+    row = of_bucket(scripted, video("ordinary"))
+    scripted.troubles["GET"] = ["503", "reset"] * 5  # some four seconds with our pauses
+    with Decoder(Limits(stall_s=2, video_s=600)) as decoder:
+        assert_reads_well(decoder, row)
+    assert scripted.troubles["GET"] == []
+
+
+@pytest.mark.parametrize("kind", ["HEAD", "GET"])
+def test_a_storage_that_stays_away_is_not_the_videos_fault(scripted, video, monkeypatch, kind):
+    row = of_bucket(scripted, video("ordinary"))
+    monkeypatch.setenv(PATIENCE_VARIABLE, "1")
+    with Decoder(PATIENT) as decoder:
+        scripted.troubles[kind] = ["503"] * 1000
+        with pytest.raises(StorageError, match=r"ordinary\.avi: storage did not answer for 1 s"):
+            read(decoder, row)
+        scripted.troubles[kind] = []
+        assert_reads_well(decoder, row)
+
+
+def test_an_object_that_is_denied_costs_its_own_row(scripted, video):
+    row = of_bucket(scripted, video("ordinary"))
+    scripted.troubles["HEAD"] = ["403"]
+    with Decoder(PATIENT) as decoder, pytest.raises(VideoError, match="storage denies it") as caught:
+        read(decoder, row)
+    assert caught.value.reason == "unreadable"
 
 
 # ---------------------------------------------------------------- the long run

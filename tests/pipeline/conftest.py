@@ -23,6 +23,7 @@ class ScriptedServer:
         self.objects: dict[str, bytes] = {}
         self.troubles: dict[str, list[str]] = {"HEAD": [], "GET": [], "PUT": []}
         self.requests: list[str] = []
+        self.released = threading.Event()
         server = self
 
         class Handler(_Handler):
@@ -37,6 +38,7 @@ class ScriptedServer:
         return f"s3://bucket/{path}?endpoint_override={self.endpoint}&scheme=http&region=us-east-1"
 
     def close(self) -> None:
+        self.released.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -83,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             case "reset":
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self.connection.close()
+            case "silent":
+                self.scripted.released.wait(60)
             case "truncated":
                 self._send(206, data[: len(data) // 2], length=len(data))
             case "503":
