@@ -14,6 +14,7 @@ observe    what becomes of it: the run's record
 metrics    and numbers for Prometheus
 """
 
+import pipeline.runner.no_pickles  # noqa: F401  (in every process of a run, workers too: they import this package)
 from pipeline.runner.connect import cluster
 from pipeline.runner.drain import UnitError, run_plan
 from pipeline.runner.news import hearing
