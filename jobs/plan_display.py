@@ -44,11 +44,15 @@ def _digits(number: float) -> str:
 
 def cluster_words(cluster: Cluster) -> str:
     """`8 nodes of 32 cores and 4 GPUs`."""
-    nodes = f"{cluster.nodes} node{'' if cluster.nodes == 1 else 's'} of {cluster.cores} cores"
-    gpus = f"{cluster.gpus} GPU{'' if cluster.gpus == 1 else 's'}"
+    nodes = f"{_several(cluster.nodes, 'node')} of {_several(cluster.cores, 'core')}"
+    gpus = _several(cluster.gpus, "GPU")
     if cluster.gpu_nodes:
         return f"{nodes} and {cluster.gpu_nodes} more with {gpus} each"
     return f"{nodes} and {gpus}" if cluster.gpus else nodes
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def print_forecast(found: Forecast, dataset: str) -> None:
@@ -141,9 +145,8 @@ def print_comparison(found: Comparison) -> None:
     if found.products:
         console.print(table)
     if found.wall_s is not None:
-        gpus = f" and {found.num_gpus} GPUs" if found.num_gpus else ""
-        where = f"on {found.num_cores} cores{gpus}"
-        console.print(f"time {where}, from the first unit to the last: {_pair(found.wall_s, TIMES)}", markup=False)
+        where = cluster_words(Cluster(nodes=1, cores=found.num_cores, gpus=found.num_gpus)).removeprefix("1 node of ")
+        console.print(f"time on {where}, from the first unit to the last: {_pair(found.wall_s, TIMES)}", markup=False)
     for path in found.others:
         console.print(f"{path} was not planned with these settings: `reelmill plan` predicts it anew", markup=False)
 
