@@ -33,7 +33,7 @@ def work_table(record: RunRecord) -> Table:
     has_gpu = any(work.device_s is not None for work in made.values())
     table = Table(title=title(record), title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
     columns = ["product", "busy", "input", "output", "opening", *["GPU"] * has_gpu]
-    for column in (*columns, "videos/s", "speed", "GB in", "GB out", "amplif."):
+    for column in (*columns, "videos/s", "speed", "read", "written", "amplif."):
         table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
     for path, work in made.items():
         shares: list[float | None] = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
@@ -45,8 +45,8 @@ def work_table(record: RunRecord) -> Table:
             *("" if seconds is None else f"{work.share(seconds):.0%}" for seconds in shares),
             f"{work.videos / wall_s:.3g}",
             f"{work.source_s / wall_s:.3g}×" if work.source_s else "",
-            f"{work.bytes_in / 1e9:.2f}",
-            f"{work.bytes_out / 1e9:.2f}",
+            size(work.bytes_in),
+            size(work.bytes_out),
             f"{work.amplification:.1f}×" if work.amplification is not None else "",
         )
     return table
@@ -96,6 +96,17 @@ def work_json(record: RunRecord) -> dict[str, Any]:
     document["cpu_share"], document["gpu_share"] = record.cpu_share, record.gpu_share
     document["bottleneck"] = found and {"kind": found.kind, "product": found.product, "sentence": found.sentence}
     return document
+
+
+def size(num_bytes: int) -> str:
+    """
+    >>> size(0), size(1_234), size(56_789_000), size(3_210_000_000)
+    ('', '1 kB', '57 MB', '3.2 GB')
+    """
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.{1 if num_bytes < 10 * unit and unit >= 1e9 else 0}f} {name}"
+    return f"{num_bytes} B" if num_bytes else ""
 
 
 def duration(seconds: float) -> str:

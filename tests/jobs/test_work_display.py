@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from jobs.work_display import duration, print_work, title, work_json
+from jobs.work_display import duration, print_work, size, title, work_json
 from schemas.work import NodeRecord, ProductWork, RunRecord
 
 CLIPS = ProductWork(
@@ -63,7 +63,7 @@ def test_it_says_what_the_time_went_into() -> None:
     text = shown(record())
     assert "run 3: 4 min 12 s on 2 cores (97% busy)" in text
     clips = next(line for line in text.splitlines() if line.strip().startswith("clips/rgb16 "))
-    assert clips.split() == ["clips/rgb16", "96%", "2%", "2%", "0%", "3.2", "32×", "3.21", "0.46", "19.0×"]
+    assert clips.split() == ["clips/rgb16", "96%", "2%", "2%", "0%", "3.2", "32×", "3.2", "GB", "456", "MB", "19.0×"]
     assert "GPU" not in text  # nobody measured one
     assert "flow/idle" not in text
     assert "clips/rgb16: 9 rows failed or partial (truncated 5, a 1, b 1, c 1, …); 1 unit was begun again" in text
@@ -93,6 +93,11 @@ def test_json_has_what_follows_from_the_record() -> None:
     assert document["products"]["clips/rgb16"]["amplification"] == 19
     assert document["bottleneck"]["product"] == "clips/rgb16"
     assert document["gpu_share"] is None
+
+
+def test_sizes() -> None:
+    sizes = (0, 999, 1_234, 56_789_000, 3_210_000_000, 32_100_000_000, 4_500_000_000_000)
+    assert [size(n) for n in sizes] == ["", "999 B", "1 kB", "57 MB", "3.2 GB", "32 GB", "4.5 TB"]
 
 
 def test_durations() -> None:
