@@ -141,4 +141,6 @@ def open_object(filesystem: pafs.FileSystem, path: str, where: str) -> RemoteFil
 
 def _bucket_type(filesystem: pafs.FileSystem, path: str, where: str) -> pafs.FileType:
     bucket = path.partition("/")[0]
+    if not bucket:  # hdfs has none
+        return pafs.FileType.Directory
     return persist(lambda: filesystem.get_file_info(bucket).type, where, doing="look")
