@@ -32,8 +32,8 @@ def work_table(record: RunRecord) -> Table:
     made = {path: work for path, work in record.products.items() if work.units or work.given_up}
     has_gpu = any(work.device_s is not None for work in made.values())
     table = Table(title=title(record), title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
-    columns = ["product", "busy", "input", "output", "opening", *["GPU"] * has_gpu]
-    for column in (*columns, "videos/s", "speed", "read", "written", "amplif."):
+    columns = ["product", "busy", "input", "output", "open", *["GPU"] * has_gpu]
+    for column in (*columns, "videos/s", "speed", "read", "wrote", "amplif."):
         table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
     for path, work in made.items():
         shares: list[float | None] = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
