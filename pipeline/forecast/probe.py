@@ -16,7 +16,7 @@ from schemas.config import Clips, Features, Limits
 from schemas.errors import ReelmillError
 from schemas.forecast import Device
 
-BATCHES = 2  # of clips, in what features are timed on at once
+BATCHES: dict[Device, int] = {"cpu": 1, "gpu": 4}  # of clips, in what features are timed on at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Prober:
         settings = Features.model_validate(product.settings)
         source = self._products[settings.source]
         is_rated = product.name in self._rated
-        groups = self._groups(source, 1 if is_rated else BATCHES * settings.batch_size)
+        groups = self._groups(source, 1 if is_rated else BATCHES["gpu" if on_gpu else "cpu"] * settings.batch_size)
         if is_rated:
             groups = groups[:1]
         joined = [bench.join(source, group, number) for number, group in enumerate(groups)]
