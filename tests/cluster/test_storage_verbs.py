@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 CONFIG = """\
 dataset: {dataset}
-source: {{kind: activitynet, annotations: "{source_json}", videos: "{videos}"}}
+source: {{kind: activitynet, json: "{source_json}", videos: "{videos}"}}
 clips:
   rgb16: {{frames: 16, fps: 8, resize: [64, 64]}}
 features:
