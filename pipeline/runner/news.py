@@ -50,8 +50,11 @@ def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 
     News is a courtesy: where it is lost with a node, what stands on storage is still the truth.
     """
-    here = ray.get_runtime_context().get_node_id()  # so that it is not lost with a node that comes and goes
-    mailbox: Any = _Mailbox.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True)).remote()
+    here = (
+        ray.get_runtime_context().get_node_id()
+    )  # so that it is not lost with a node that comes and goes; a soft wish
+    # for it is not always granted to the first actor of a driver on a head without CPUs
+    mailbox: Any = _Mailbox.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)).remote()
     stop = threading.Event()
 
     def take() -> None:
