@@ -50,10 +50,9 @@ def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 
     News is a courtesy: where it is lost with a node, what stands on storage is still the truth.
     """
-    here = (
-        ray.get_runtime_context().get_node_id()
-    )  # so that it is not lost with a node that comes and goes; a soft wish
-    # for it is not always granted to the first actor of a driver on a head without CPUs
+    # on the driver's node, so that it is not lost with one that comes and goes. A soft wish for that is not always
+    # granted: not to the first actor of a driver on a head without CPUs
+    here = ray.get_runtime_context().get_node_id()
     mailbox: Any = _Mailbox.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)).remote()
     stop = threading.Event()
 
