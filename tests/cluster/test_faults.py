@@ -105,6 +105,8 @@ def test_a_node_of_three_is_killed_where_clocks_disagree_by_two_days(
         cluster.remove_node(started[1], allow_graceful=False)
         assert_sound(run, undisturbed, stood)
     assert len(stood) < 3 * NUM_VIDEOS
+    record = json.loads((run.out / "_runs/run-000001.json").read_text())  # nor is the news lost with the node
+    assert all(record["products"][product]["units"] > 0 for product in ("clips/rgb16", "features/c3d", "flow/tvl1"))
 
 
 def test_a_worker_and_the_actor_on_the_gpu_are_killed(
