@@ -60,7 +60,7 @@ def config(s3_uri: str, s3_server, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_every_verb(config: Path, s3_uri: str, tmp_path: Path) -> None:
     dataset = s3_uri.format("verbs/dataset")
-    assert "videos" in reelmill("index", str(config))
+    assert "6" in reelmill("index", str(config))
     summary = reelmill("run", str(config), "--workers", "2", "--json")
     assert json.loads(summary[summary.index("{") : summary.rindex("}") + 1])["failed"] == {}
     assert "features/small" in reelmill("status", dataset)
