@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ Kind = Literal[
 MIN_WALL_S = 10.0  # below this, starting up is most of a run
 MUCH = 0.30  # share of the workers' time that is worth a word
 FULL = 0.80  # share at which cores, GPUs or a pool count as full
+HALF = 0.50  # share from which a pool holds back all others, where it is busier than each of them by MUCH
 MANY_FRAMES = 8.0  # decoded for each that is used
 
 
@@ -111,17 +113,18 @@ def _cores(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None
 
 
 def _few_units(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
-    """The first product waits for no other: its workers are idle only where units are too few, or too unlike."""
+    """The first product waits for no other, unless one behind it lags: its workers are idle where units are too few,
+    or too unlike."""
     path = next(iter(made))
     work = made[path]
-    share = work.share(work.idle_s)
-    if not path.startswith("clips/") or share < MUCH:
+    share, smaller = work.share(work.idle_s), _smaller_units(work)
+    if not path.startswith("clips/") or share < MUCH or not smaller or path != _busiest(made):
         return None
     return Verdict(
         "few_units",
         path,
-        f"Units are too few: {path}'s workers had none for {share:.0%} of their time, for there were {work.units} in "
-        "all; set units.videos_per_unit lower (all is made anew then).",
+        f"Units are too few: {path}'s workers had none for {share:.0%} of their time, for this run made {work.units}; "
+        f"{smaller}.",
     )
 
 
@@ -130,37 +133,41 @@ def _opening(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | No
     share = made[path].share(made[path].opening_s)
     if share < MUCH:
         return None
-    return Verdict(
-        "opening",
-        path,
-        f"{path}'s workers spent {share:.0%} of their time loading code and models, once each: the run is short for so "
-        f"many; set pools.{_kind(path)}.workers lower.",
-    )
+    said = f"{path}'s workers spent {share:.0%} of their time loading code and models, once each"
+    if made[path].pool.workers == 1:
+        return Verdict("opening", path, f"{said}: it is less of a longer run, and there is no knob for it.")
+    return Verdict("opening", path, f"{said}: the run is short for so many; set pools.{_kind(path)}.workers lower.")
 
 
 def _pool(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
-    path = max(made, key=lambda path: made[path].share(made[path].busy_s))
+    """A full one; or one that is busy for most of its time while no other is: those before it wait for it to take more,
+    those behind it for what it gives."""
+    path = _busiest(made)
     work = made[path]
-    share = work.share(work.busy_s)
-    if share < FULL:
+    share = _busy(work)
+    others = [_busy(other) for name, other in made.items() if name != path]
+    leads = bool(others) and share >= HALF and share - max(others) >= MUCH
+    if share < FULL and not leads:
         return None
-    kind, waits = _kind(path), _who_waits(made, path)
-    on_gpu = work.share(work.device_s or 0.0)
-    if work.device_s is not None and on_gpu < 0.5:
-        return Verdict(
-            "batches",
-            path,
-            f"{path} is the bottleneck: its workers were busy {share:.0%} of the time, but its GPU only "
-            f"{on_gpu:.0%}{waits}; set its batch_size higher.",
-        )
-    if work.pool.workers is None:
-        knob = "add CPU nodes"
-    else:
-        what = "GPU" if work.pool.gpus else "CPU"
-        knob = f"set pools.{kind}.workers higher than {work.pool.workers}, and add {what} nodes where they don't fit"
-    return Verdict(
-        "pool", path, f"{path} is the bottleneck: its workers were busy {share:.0%} of the time{waits}; {knob}."
-    )
+    said = f"{path} is the bottleneck: its workers were busy {share:.0%} of the time"
+    waits, on_gpu = _who_waits(made, path), work.share(work.device_s or 0.0)
+    if work.device_s is not None and on_gpu < HALF:
+        return Verdict("batches", path, f"{said}, but its GPU only {on_gpu:.0%}{waits}; set its batch_size higher.")
+    return Verdict("pool", path, f"{said}{waits}; {_more_workers(record, path, work)}.")
+
+
+def _more_workers(record: RunRecord, path: str, work: ProductWork) -> str:
+    pool = work.pool
+    if pool.workers is None:
+        return "add CPU nodes"
+    if pool.workers >= record.units_pending > 0:
+        return _smaller_units(work) or "each video had a worker of its own, so no knob would gain much"
+    higher = f"set pools.{_kind(path)}.workers higher"
+    if not pool.holds:
+        return f"{higher} ({path} had {pool.workers}), and add CPU nodes where they don't fit"
+    # an actor for each GPU, or for each node, whose cores it uses all: more of them on the same ones gain nothing
+    nodes = "add GPU nodes" if pool.gpus else "give it a GPU, or add CPU nodes"
+    return f"{nodes} (and {higher} where the config has it)"
 
 
 def _decoding(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
@@ -195,6 +202,21 @@ RULES: tuple[Callable[[RunRecord, Mapping[str, ProductWork]], Verdict | None], .
 # ---------------------------------------------------------------- words
 
 
+def _smaller_units(work: ProductWork) -> str:
+    """The knob that cuts more units, or "" where each has one video already: no unit is smaller."""
+    if work.videos <= work.units:
+        return ""
+    return f"set units.videos_per_unit lower than {math.ceil(work.videos / work.units)} (all is made anew then)"
+
+
+def _busy(work: ProductWork) -> float:
+    return work.share(work.busy_s)
+
+
+def _busiest(made: Mapping[str, ProductWork]) -> str:
+    return max(made, key=lambda path: _busy(made[path]))
+
+
 def _most(made: Mapping[str, ProductWork], cost: Callable[[ProductWork], float]) -> str:
     return max(made, key=lambda path: cost(made[path]))
 
@@ -204,16 +226,14 @@ def _kind(path: str) -> str:
 
 
 def _who_waits(made: Mapping[str, ProductWork], path: str) -> str:
-    """The product that waited longest for its input meanwhile."""
+    """The product whose workers waited longest meanwhile, for units or inside them."""
     others = {other: work.share(work.input_s) for other, work in made.items() if other != path}
     other = max(others, key=lambda name: others[name], default="")
-    return (
-        f", while {other} waited {others[other]:.0%} of its time for input" if others and others[other] >= MUCH else ""
-    )
+    return f", while {other}'s waited {others[other]:.0%} of theirs" if others and others[other] >= MUCH else ""
 
 
 def _nothing(record: RunRecord, made: Mapping[str, ProductWork]) -> str:
-    path = max(made, key=lambda path: made[path].share(made[path].busy_s))
-    busy = f"{path}'s workers were the busiest, {made[path].share(made[path].busy_s):.0%} of the time"
+    path = _busiest(made)
+    busy = f"{path}'s workers were the busiest, {_busy(made[path]):.0%} of the time"
     cores = f", and the cores were at {record.cpu_share:.0%}" if record.cpu_share is not None else ""
     return f"Nothing stands out: {busy}{cores}; no single knob would gain much."

@@ -38,7 +38,32 @@ def test_a_pool_that_others_wait_for() -> None:
     few = PoolRecord(workers=2, cpus=1)
     clips, features = product(busy=0.97, idle=0.03, pool=few), product(busy=0.36, idle=0.64)
     record = run(clips_a=clips, features_c=features)
-    check(record, "pool", "clips/a", "97%", "features/c waited 64%", "pools.clips.workers higher than 2")
+    check(record, "pool", "clips/a", "97%", "features/c's waited 64%", "pools.clips.workers higher (clips/a had 2)")
+
+
+def test_a_model_that_all_others_wait_for() -> None:
+    """A real record: a model on the cores of one node, beside clips and flow that wait for it to take their units."""
+    model = PoolRecord(workers=1, cpus=0, holds=True)
+    clips = product(69.86, busy=0.238, idle=0.747, writing=0.013, cpu_s=6.2, units=25, videos=25)
+    c3d = product(107.67, busy=0.761, idle=0.155, opening=0.069, cpu_s=48.1, units=25, videos=25, pool=model)
+    flow = product(193.63, busy=0.223, idle=0.760, writing=0.011, cpu_s=13.2, units=25, videos=25)
+    record = run(105.64, cores=2, clips_rgb16=clips, features_c3d=c3d, flow_tvl1=flow)
+    record.units_pending = 25
+    check(record, "pool", "features/c3d", "76%", "flow/tvl1's waited 76%", "give it a GPU, or add CPU nodes")
+
+
+def test_more_actors_want_more_gpus() -> None:
+    features = product(busy=0.95, device_s=700.0, pool=GPU_ACTORS)
+    check(run(gpus=4, features_c=features), "pool", "features/c", "add GPU nodes (and set pools.features.workers")
+
+
+@pytest.mark.parametrize(("videos", "words"), [(8, "videos_per_unit lower than 4"), (2, "no knob")])
+def test_more_workers_than_units_would_have_nothing_to_do(videos, words) -> None:
+    clips = product(busy=0.97, units=2, videos=videos, pool=PoolRecord(workers=2, cpus=1))
+    record = run(clips_a=clips)
+    record.units_pending = 2
+    check(record, "pool", "clips/a", words)
+    assert "workers higher" not in verdict(record).sentence
 
 
 def test_all_cores_busy_wants_more_cores() -> None:
@@ -84,12 +109,27 @@ def test_a_model_that_waits_for_decoded_clips() -> None:
 
 
 def test_units_too_few_to_go_round() -> None:
-    check(run(clips_a=product(units=5, busy=0.4, idle=0.6)), "few_units", "clips/a", "60%", "5", "videos_per_unit")
+    clips = product(units=5, videos=17, busy=0.4, idle=0.6)
+    check(run(clips_a=clips), "few_units", "clips/a", "60%", "made 5", "units.videos_per_unit lower than 4 ")
+
+
+def test_no_unit_is_smaller_than_a_video() -> None:
+    check(run(clips_a=product(units=5, videos=5, busy=0.4, idle=0.6)), "nothing", "", "40%")
+
+
+def test_units_are_not_too_few_where_a_later_product_lags() -> None:
+    clips, flow = product(units=50, videos=500, busy=0.4, idle=0.6), product(busy=0.6, idle=0.4)
+    check(run(clips_a=clips, flow_b=flow), "nothing", "", "flow/b", "60%")
 
 
 def test_a_run_of_loading_models() -> None:
     features = product(busy=0.3, opening=0.5, idle=0.2, pool=GPU_ACTORS)
-    check(run(features_c=features), "opening", "features/c", "50%", "pools.features.workers")
+    check(run(features_c=features), "opening", "features/c", "50%", "pools.features.workers lower")
+
+
+def test_no_run_has_fewer_workers_than_one() -> None:
+    features = product(busy=0.3, opening=0.5, idle=0.2, pool=PoolRecord(workers=1, cpus=0, holds=True))
+    check(run(features_c=features), "opening", "features/c", "50%", "no knob")
 
 
 def test_nothing_stands_out() -> None:
