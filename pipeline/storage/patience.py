@@ -35,6 +35,8 @@ away_until_s = 0.0  # by time.monotonic(): until then nothing answers this proce
 _TRANSIENT_CODES = frozenset(
     {"NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SLOW_DOWN", "THROTTLING", "INTERNAL_FAILURE", "SERVICE_UNAVAILABLE"}
     | {"REQUEST_TIME_TOO_SKEWED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+    # the answer to an upload's end was lost and the SDK asked again, or the server forgot the upload: it is sent anew
+    | {"NO_SUCH_UPLOAD"}
 )
 _CODE = re.compile(r"AWS Error ([A-Z_]+)|Status\(([A-Z_]+)")
 _HTTP_STATUS = re.compile(r"HTTP status (\d{3})")
@@ -85,13 +87,15 @@ def patience_s() -> float:
 
 
 def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
-    """`act()`, again and again while what it raises is transient, for `patience_s`.
+    """`act()`, again and again while what it raises is transient, for `patience_s` after the first time: what
+    takes longer than that by itself, as a large upload may, has more than one try.
 
     Raises FileNotFoundError as `act` does, and StorageError where storage refuses or stays away; `where` is how the
     user knows the place, without secrets.
     """
     limit_s = patience_s()
     began_s = time.monotonic()
+    failed_s: float | None = None  # when it failed first
     announced = False
     pause_s = FIRST_PAUSE_S
     while True:
@@ -104,10 +108,12 @@ def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
         except OSError as error:
             if not is_transient(error):
                 raise refusal(where, doing, error) from error
-            left_s = limit_s - (time.monotonic() - began_s)
+            now_s = time.monotonic()
+            failed_s = now_s if failed_s is None else failed_s
+            left_s = limit_s - (now_s - failed_s)
             if left_s <= 0:
                 raise _gave_up(where, limit_s, error) from error
-            if not announced and limit_s - left_s >= QUIET_S:
+            if not announced and now_s - began_s >= QUIET_S:
                 announced = True
                 _say(f"{where}: storage does not answer ({reason(error)}); trying again for {left_s:.0f} s")
             time.sleep(min(left_s, pause_s * random.uniform(0.5, 1)))

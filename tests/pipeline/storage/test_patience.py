@@ -1,4 +1,5 @@
 import errno
+import time
 
 import pytest
 
@@ -18,6 +19,8 @@ PASSING = [
     "AWS Error UNKNOWN (HTTP status 429) during HeadObject operation: No response body.",
     "Got the following 1 errors when deleting objects in S3 bucket 'b': - key 'x': InternalError",
     "google::cloud::Status(UNAVAILABLE: try later)",
+    "When completing multiple part upload for key 'x' in bucket 'b': AWS Error NO_SUCH_UPLOAD during "
+    "CompleteMultipartUpload operation: The specified upload does not exist.",
 ]
 LASTING = [
     "When reading information for key 'x' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: No "
@@ -91,3 +94,31 @@ def test_a_bad_patience(monkeypatch, text) -> None:
     monkeypatch.setenv(PATIENCE_VARIABLE, text)
     with pytest.raises(UsageError, match=PATIENCE_VARIABLE):
         patience_s()
+
+
+def test_what_takes_longer_than_our_patience_is_tried_again_all_the_same(monkeypatch) -> None:
+    monkeypatch.setenv(PATIENCE_VARIABLE, "0.5")
+    tries = []
+
+    def send() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            time.sleep(0.6)  # a large upload that breaks near its end
+            raise ConnectionResetError(errno.ECONNRESET, "reset")
+        return "sent"
+
+    assert persist(send, "s3://b/x", doing="write") == "sent"
+
+
+def test_patience_ends_for_what_fails_slowly(monkeypatch) -> None:
+    monkeypatch.setenv(PATIENCE_VARIABLE, "0.3")
+    tries = []
+
+    def send() -> None:
+        tries.append(1)
+        time.sleep(0.2)
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+
+    with pytest.raises(StorageError, match="did not answer"):
+        persist(send, "s3://b/x", doing="write")
+    assert 2 <= len(tries) <= 4
