@@ -47,7 +47,8 @@ class Rounds:
         num_made = self._num_before - len(self._left)
         got_nowhere = num_made < (max(1, self._lost_at_once) if self._reason else 1)
         # of a round that broke off most were never tried, or were under way when it did
-        beyond_help = {unit for (unit, _), attempts in self._attempts.items() if attempts >= ATTEMPTS}
+        attempts_now = dict(self._attempts)  # at once: news of workers that are dying comes in another thread
+        beyond_help = {unit for (unit, _), attempts in attempts_now.items() if attempts >= ATTEMPTS}
         for unit in self._left:
             if not self._reason or unit in beyond_help:
                 self._losses[unit] += 1

@@ -1,3 +1,7 @@
+import sys
+import threading
+import time
+
 from pipeline.graph import Unit
 from pipeline.runner.rounds import Rounds
 from pipeline.survey import Began, News, Progress
@@ -93,3 +97,28 @@ def test_a_round_that_loses_more_than_it_makes_is_the_last() -> None:
     found = dict(rounds.given_up())
     assert found[1] == "clips/a unit 000001: its worker died every time it was tried (a broken library)"
     assert set(found) == {1, -1}
+
+
+def test_news_may_come_while_a_round_is_closed() -> None:
+    """Workers that were lost to the driver may still speak; what they say comes in another thread."""
+    rounds, stop, said = Rounds(UNITS), threading.Event(), [0]
+
+    def talk() -> None:
+        listener = rounds.listening(lambda news: None)
+        while not stop.is_set():
+            listener(Began("clips/a", said[0], "node"))
+            said[0] += 1
+
+    thread = threading.Thread(target=talk, daemon=True)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        for count in range(1, 21):
+            while said[0] < 2000 * count:
+                time.sleep(0.001)
+            rounds.next()
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        thread.join()
