@@ -27,11 +27,12 @@ from typing import Any, Literal
 from pipeline.graph import Product, Unit
 from pipeline.storage import patience
 from pipeline.store import Store
+from schemas.work import RUNS_FOLDER
 
 Kind = Literal["kill worker", "kill decoder", "skew clock", "lose storage", "fill disk"]
 
 VARIABLE = "REELMILL_CHAOS"
-NOTES = "_runs/chaos"
+NOTES = f"{RUNS_FOLDER}/chaos"
 MOST_FAULTS = 64  # whatever the size of the run: they travel in an environment variable
 UNITS_PER_KILL = 100
 DAY_S = 86400.0

@@ -32,8 +32,8 @@ from pipeline import receipts
 from pipeline.process import Process, fate, this_process
 from pipeline.store import Store, shown
 from schemas.errors import ReelmillError, StorageError
+from schemas.work import RUNS_FOLDER
 
-RUNS_FOLDER = "_runs"  # about runs, not products
 LEASE = f"{RUNS_FOLDER}/lease.json"
 BEAT_S = 4.0
 TAKEOVER_S = 20.0  # a lease whose beat stands still for so long is nobody's

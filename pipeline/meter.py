@@ -16,9 +16,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from pipeline.process import cpu_s
 from schemas.ledger import LedgerRow
 from schemas.receipt import Receipt
 from schemas.work import UnitWork
@@ -148,16 +148,7 @@ class Meter:
             usage = resource.getrusage(who)
             total_s += usage.ru_utime + usage.ru_stime
         pid = self._child()
-        return total_s + (_cpu_of(pid) if pid is not None else 0.0)
-
-
-def _cpu_of(pid: int) -> float:
-    """CPU seconds of a process that lives; 0 where the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return 0.0
+        return total_s + (cpu_s(pid) if pid is not None else 0.0)
 
 
 class _TimedFile:

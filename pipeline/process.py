@@ -1,4 +1,5 @@
-"""Which process this is, so that another process can tell whether it still lives."""
+"""What the system knows of a process: which one it is, so that another can tell whether it still lives, and its CPU
+seconds."""
 
 from __future__ import annotations
 
@@ -59,11 +60,23 @@ def _realm() -> str:
         return ""
 
 
+def cpu_s(pid: int) -> float:
+    """CPU seconds of all threads of a process until now, or until it died; 0 where none is seen."""
+    fields = _stat(pid)
+    return 0.0 if fields is None else (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _began(pid: int) -> int | None:
     """When a process began, in clock ticks after boot; None where no living process is seen."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in _DEAD_STATES else int(fields[19])
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on; None where no process is seen."""
     try:
         # "PID (NAME) STATE PPID …": the name may hold anything
-        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return None
-    return None if state in _DEAD_STATES else int(numbers[18])
+    return fields or None

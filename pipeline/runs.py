@@ -18,20 +18,19 @@ from pydantic import ValidationError
 from pipeline import receipts
 from pipeline.store import Store
 from schemas.errors import ReelmillError
-from schemas.work import RunRecord, State
+from schemas.work import RUNS_FOLDER, RunRecord, State
 
-FOLDER = "_runs"
 RECORD = re.compile(r"run-(\d{6,})\.json$")
 EVERY_S = 30.0
 
 
 def path_of(run: int) -> str:
-    return f"{FOLDER}/run-{run:06d}.json"
+    return f"{RUNS_FOLDER}/run-{run:06d}.json"
 
 
 def numbers(store: Store) -> list[int]:
     """Of all runs that left a record, ascending."""
-    found = (RECORD.match(name) for name in store.files(FOLDER))
+    found = (RECORD.match(name) for name in store.files(RUNS_FOLDER))
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -167,4 +166,4 @@ def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: flo
         thread.join()
         write_now(state)
         with suppress(ReelmillError, OSError):
-            receipts.sweep(store, FOLDER)
+            receipts.sweep(store, RUNS_FOLDER)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.section import Section
+from schemas.work import RUNS_FOLDER
 
-PLAN_FILE = "_runs/plan.json"
+PLAN_FILE = f"{RUNS_FOLDER}/plan.json"
 
 Device = Literal["cpu", "gpu"]
 
 
-class Range(Section):
+class Predicted(BaseModel):
+    """A part of a prediction. Not a section of a config: what another version has left in `_runs/` is read, too."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Range(Predicted):
     """A number that is not known exactly: 10 % of the resampled probes lie below `low`, 10 % above `high`."""
 
     low: float
@@ -24,7 +30,7 @@ class Range(Section):
         return Range(low=self.low * factor, value=self.value * factor, high=self.high * factor)
 
 
-class Cluster(Section):
+class Cluster(Predicted):
     """The machines that a prediction is for."""
 
     nodes: int = Field(ge=1)
@@ -51,7 +57,7 @@ class Cluster(Section):
         return self.nodes * self.price + self.gpu_nodes * (self.gpu_price or 0.0)
 
 
-class ProductForecast(Section):
+class ProductForecast(Predicted):
     """One product, for the whole manifest. A worker is a core, a GPU, or a model that has all cores of a node."""
 
     product: str
@@ -71,7 +77,7 @@ class ProductForecast(Section):
     workers: int | None = None  # where the config's `pools` bound them
 
 
-class Scaled(Section):
+class Scaled(Predicted):
     """The same work on another number of nodes."""
 
     nodes: int
@@ -80,7 +86,7 @@ class Scaled(Section):
     cost: Range | None
 
 
-class Forecast(Section):
+class Forecast(Predicted):
     """The whole of a prediction."""
 
     machine: str  # where the probes ran

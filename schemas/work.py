@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+RUNS_FOLDER = "_runs"  # of a dataset: what is about runs, and part of no product
+
 
 @dataclass(frozen=True, slots=True)
 class UnitWork:

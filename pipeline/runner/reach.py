@@ -15,15 +15,15 @@ from pipeline.runner.requests import Facts, Request
 from pipeline.store import Store
 from pipeline.units import unit_table
 from schemas.errors import UsageError
+from schemas.work import RUNS_FOLDER
 
 PROBE_TIMEOUT_S = 120.0
-FOLDER = "_runs"  # of a dataset: what is about runs
 
 
 @ray.remote(num_cpus=0, max_retries=1)
 def _missing(store: Store | None, token: str, files: Sequence[str]) -> tuple[bool, list[str]]:
     """Whether the dataset is another one here, and which files are not here."""
-    elsewhere = store is not None and store.read_or_none(f"{FOLDER}/{token}") is None
+    elsewhere = store is not None and store.read_or_none(f"{RUNS_FOLDER}/{token}") is None
     return elsewhere, [path for path in files if not Path(path).exists()]
 
 
@@ -38,7 +38,7 @@ def check_reach(
     token = f"reach-{uuid.uuid4().hex}"
     files = [*_weights([product for product, _ in requests]), *_first_video(store, pending)]
     if store.is_local:
-        store.put(f"{FOLDER}/{token}", b"")
+        store.put(f"{RUNS_FOLDER}/{token}", b"")
     try:
         answers = {
             node.name: _missing.options(
@@ -51,7 +51,7 @@ def check_reach(
                 _explain(store, _address(name), *ray.get(answer, timeout=PROBE_TIMEOUT_S))
     finally:
         if store.is_local:
-            store.delete(f"{FOLDER}/{token}")
+            store.delete(f"{RUNS_FOLDER}/{token}")
 
 
 def _explain(store: Store, node: str, elsewhere: bool, missing: Sequence[str]) -> None:

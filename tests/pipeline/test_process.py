@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.process import Process, fate, this_process
+from pipeline.process import Process, cpu_s, fate, this_process
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -38,6 +38,20 @@ def test_a_killed_process_is_gone_even_before_its_parent_looks() -> None:
     assert fate(process) == "gone"
     child.wait()
     assert fate(process) == "gone"
+
+
+def test_cpu_seconds_are_those_of_all_threads_and_none_of_nobody() -> None:
+    burn = "import threading, time\nt = threading.Thread(target=lambda: sum(range(20_000_000)))\nt.start()\nt.join()\n"
+    child = subprocess.Popen([sys.executable, "-c", f"{burn}print('done', flush=True)\ntime.sleep(600)"], stdout=-1)
+    assert child.stdout is not None
+    child.stdout.readline()
+    burnt_s = cpu_s(child.pid)
+    child.kill()
+    while fate(as_seen(child)) == "alive":
+        continue
+    assert cpu_s(child.pid) >= burnt_s > 0  # nobody has waited for it: what it took is still known
+    child.communicate()
+    assert cpu_s(child.pid) == 0
 
 
 def test_a_later_process_with_the_same_pid_is_another() -> None:
