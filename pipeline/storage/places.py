@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import os
-import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from pipeline.secrets import redacted
+from pipeline.secrets import NO_SECRETS, has_secret, redacted
 from pipeline.storage.patience import persist
 from pipeline.storage.remote import Patient
 from schemas.errors import UsageError
@@ -84,33 +83,19 @@ def shown(uri: str) -> str:
     """An address for messages: without a password, and without the values of options that may be secrets."""
     if "://" not in uri:
         return uri
-    scheme, _, rest = uri.partition("://")
-    if _has_secret(uri):
-        rest = "…@" + rest.rpartition("@")[2] if "@" in rest else "…"
-    base, question_mark, query = rest.partition("?")
+    base, question_mark, query = redacted(uri).partition("?")
     if not question_mark:
-        return f"{scheme}://{base}"
+        return base
     pairs = (pair.partition("=") for pair in query.split("&"))
     known = _BOOLEANS | _TEXTS
     kept = [f"{name}={value if name in known and '@' not in value else '…'}" for name, _, value in pairs]
-    return f"{scheme}://{base}?{'&'.join(kept)}"
+    return f"{base}?{'&'.join(kept)}"
 
 
 def refuse_secret(uri: str) -> None:
     """Raises UsageError for a URI that carries credentials, without repeating them."""
-    if _has_secret(uri):
-        raise UsageError(
-            f"{shown(uri)}: this address has a password in it, which would end up in logs and configs; leave it out, "
-            "and give credentials by the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)"
-        )
-
-
-def _has_secret(uri: str) -> bool:
-    scheme, _, rest = uri.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if scheme in ("s3", "gs"):  # a bucket's name has no colon, and a secret key may have slashes
-        return ":" in authority
-    return ":" in authority.rpartition("@")[0]
+    if has_secret(uri):
+        raise UsageError(f"{shown(uri)}: {NO_SECRETS}")
 
 
 # ---------------------------------------------------------------- S3
