@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -154,7 +155,7 @@ def scaled(
     return found
 
 
-def bottleneck(loads: Sequence[Load], found: Hours) -> str:
+def bottleneck(loads: Sequence[Load], found: Hours, *, num_videos: int, num_units: int) -> str:
     """What decides the time, and what would shorten it."""
     busy = f"busy for {found.share:.0%} of the time"
     if found.share < MOST:
@@ -171,7 +172,10 @@ def bottleneck(loads: Sequence[Load], found: Hours) -> str:
     kind, _, name = found.limited_by.partition(" ")
     if kind == "pool":
         return f"the pool of {name}, {busy}: more pools.{name}.workers shorten it"
-    return f"the units, of which {name} has fewer than there are cores: a lower units.videos_per_unit shortens it"
+    said = f"the units, of which {name} has fewer than there are cores"
+    if num_videos <= num_units:
+        return f"{said}: each is one video, and none can be smaller"
+    return f"{said}: units.videos_per_unit below {math.ceil(num_videos / num_units)} shortens it"
 
 
 def _heaviest(work: Mapping[str, float]) -> str:

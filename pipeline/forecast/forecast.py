@@ -119,7 +119,7 @@ def forecast(
         objects=sum(whole.objects for whole in wholes),
         puts=predict.puts(wholes, seen.num_units),
         cost=cost(found.wall_s, cluster),
-        bottleneck=bottleneck(loads, found),
+        bottleneck=bottleneck(loads, found, num_videos=seen.num_rows, num_units=seen.num_units),
         scaled=tuple(scaled(loads, cluster, **work)),
         assumptions=tuple(_assumptions(probes, config, wholes, efficiency)),
     )

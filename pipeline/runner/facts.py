@@ -9,6 +9,7 @@ import ray
 import yaml
 
 from pipeline.runner.requests import Facts, Node
+from schemas.work import NodeRecord
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")  # where `ray up` leaves the launcher file, on the head
 
@@ -31,6 +32,26 @@ def cluster_facts(*, is_local: bool) -> Facts:
     # Without a launcher file here Ray has no way to ask which nodes an autoscaler has up its sleeve (Kubernetes'
     # among them), nor whether there is one.
     return Facts(nodes, possible, may_grow=not possible)
+
+
+def node_name(node_id: str) -> str:
+    """How records, numbers and logs call a Ray node: the head of its id."""
+    return node_id[:8]
+
+
+def node_records() -> tuple[NodeRecord, ...]:
+    """The machines that are alive now."""
+    return tuple(
+        NodeRecord(
+            name=node_name(node["NodeID"]),
+            address=node["NodeManagerAddress"],
+            cpus=node["Resources"].get("CPU", 0),
+            gpus=node["Resources"].get("GPU", 0),
+            labels={key: value for key, value in (node.get("Labels") or {}).items() if not key.startswith("ray.io/")},
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    )
 
 
 def _launcher_types(path: Path) -> tuple[Node, ...]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from pipeline.survey import Began, GaveUp, News, Progress
 from schemas.ledger import STATUSES
-from schemas.work import NodeRecord, UnitWork
+from schemas.work import UnitWork
 
 UNIT_SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
 
@@ -83,18 +82,3 @@ class Metrics:
 def _inc(counter: Counter, value: float, tags: dict[str, str]) -> None:
     if value > 0:  # Ray takes no zero
         counter.inc(value, tags)
-
-
-def nodes() -> tuple[NodeRecord, ...]:
-    """The machines that are alive now."""
-    return tuple(
-        NodeRecord(
-            name=node["NodeID"][:8],
-            address=node["NodeManagerAddress"],
-            cpus=node["Resources"].get("CPU", 0),
-            gpus=node["Resources"].get("GPU", 0),
-            labels={key: value for key, value in (node.get("Labels") or {}).items() if not key.startswith("ray.io/")},
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    )

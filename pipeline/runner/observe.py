@@ -14,7 +14,8 @@ import ray
 
 from pipeline import runs
 from pipeline.graph import Plan, Unit
-from pipeline.runner.metrics import Metrics, nodes
+from pipeline.runner.facts import node_records
+from pipeline.runner.metrics import Metrics
 from pipeline.stages import package_versions
 from pipeline.store import Store
 from pipeline.survey import News
@@ -76,7 +77,7 @@ class Watch:
     def _look(self, now_s: float) -> None:
         """See what the cluster has. Where it can't be asked, it is as it was."""
         with suppress(ray.exceptions.RayError, OSError, RuntimeError):
-            alive = nodes()
+            alive = node_records()
             self._nodes.update({node.name: node for node in alive})
             self._workload.capacity(alive, now_s=now_s)
 

@@ -12,6 +12,7 @@ import ray
 
 from pipeline import chaos, receipts
 from pipeline.graph import Product, Unit
+from pipeline.runner.facts import node_name
 from pipeline.stages import Stage, stage_module
 from pipeline.store import Store
 from pipeline.survey import Began, GaveUp, News, Progress
@@ -35,7 +36,7 @@ def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell
     try:
         receipt, work = receipts.standing(store, product, unit), None
         if receipt is None:
-            began, node = True, node_name()
+            began, node = True, _this_node()
             tell(Began(product.path, unit.index, node))
             stage = _stage(product, store, limits)
             stage.meter.begin()
@@ -71,9 +72,9 @@ def _stage(product: Product, store: Store, limits: Limits) -> Stage:
     return _held[key]
 
 
-def node_name() -> str:
-    """Of the Ray node this worker is on: the head of its id, which `_runs/` translates to an address."""
-    return str(ray.get_runtime_context().get_node_id())[:8]
+def _this_node() -> str:
+    """The Ray node this worker is on, by the name that `_runs/` translates to an address."""
+    return node_name(ray.get_runtime_context().get_node_id())
 
 
 def _explain(error: Exception) -> tuple[str, bool]:

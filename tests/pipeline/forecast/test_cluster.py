@@ -9,6 +9,10 @@ ON_CPU = Load("features/c", "cpu", 8, certain(18_000), certain(36_000), 5.0, 50.
 ON_GPU = Load("features/c", "gpu", 0, certain(7200), certain(3600), 5.0, 50.0, None)
 
 
+def why(loads, found, *, num_videos=1000, num_units=1000) -> str:
+    return bottleneck(loads, found, num_videos=num_videos, num_units=num_units)
+
+
 def wall_s(loads, cluster, **changes) -> Hours:
     return hours(loads, cluster, **{"num_units": 1000, "efficiency": 1.0, "before_s": 0.0} | changes)
 
@@ -21,14 +25,14 @@ def test_cores_are_shared_by_all_that_runs_on_them() -> None:
     assert found.wall_s.value == pytest.approx(work_s + 5 + 0.5 * way_s)
     assert found.wall_s.low == pytest.approx(work_s + 5)
     assert found.wall_s.high == pytest.approx(work_s + 5 + way_s)
-    assert "features/c is 80% of their work" in bottleneck([CLIPS, ON_CPU], found)
+    assert "features/c is 80% of their work" in why([CLIPS, ON_CPU], found)
 
 
 def test_a_gpu_that_is_busy_longer_decides() -> None:
     found = wall_s([CLIPS, ON_GPU], Cluster(nodes=10, cores=32, gpus=1))
     assert found.limited_by == "gpus"
     assert found.wall_s.low == pytest.approx(720 + 5)
-    assert "more GPUs" in bottleneck([CLIPS, ON_GPU], found)
+    assert "more GPUs" in why([CLIPS, ON_GPU], found)
     few_cores = wall_s([CLIPS, ON_GPU], Cluster(nodes=10, cores=2, gpus=1))
     assert few_cores.limited_by == "cores"
     assert few_cores.wall_s.low == pytest.approx((36_000 + 3600) / 20 + 5)
@@ -47,18 +51,19 @@ def test_a_pool_bounds_its_products() -> None:
     pooled = Load("clips/a", "cpu", 1, certain(36_000), certain(36_000), 2.0, 100.0, workers=8)
     found = wall_s([pooled], Cluster(nodes=10, cores=32))
     assert found.wall_s.low == pytest.approx(36_000 / 8 + 2)
-    assert "pools.clips.workers" in bottleneck([pooled], found)
+    assert "pools.clips.workers" in why([pooled], found)
 
 
 def test_few_units_leave_cores_idle() -> None:
     found = wall_s([CLIPS], Cluster(nodes=10, cores=32), num_units=20)
     assert found.wall_s.low == pytest.approx(36_000 / 20 + 2)
-    assert "units.videos_per_unit" in bottleneck([CLIPS], found)
+    assert "units.videos_per_unit below 4 shortens" in why([CLIPS], found, num_videos=70, num_units=20)
+    assert "none can be smaller" in why([CLIPS], found, num_videos=20, num_units=20)
 
 
 def test_a_short_run_is_starting_up() -> None:
     short = Load("clips/a", "cpu", 1, certain(10), certain(10), 20.0, 1.0, None)
-    assert "starting up" in bottleneck([short], wall_s([short], Cluster(nodes=1, cores=2)))
+    assert "starting up" in why([short], wall_s([short], Cluster(nodes=1, cores=2)))
 
 
 def test_efficiency_stretches_the_work_and_not_the_start() -> None:
