@@ -55,13 +55,9 @@ def main(
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for all that is timed
     here = gpus_here()
+    num_gpus = len(here) if gpus is None else gpus
     cluster = Cluster(
-        nodes=nodes,
-        cores=cores or num_cores(),
-        gpus=len(here) if gpus is None else gpus,
-        price=price,
-        gpu_nodes=gpu_nodes,
-        gpu_price=gpu_price,
+        nodes=nodes, cores=cores or num_cores(), gpus=num_gpus, price=price, gpu_nodes=gpu_nodes, gpu_price=gpu_price
     )
     _check(cluster, rates=rates, has_gpu=bool(here))
     store = Store(loaded.dataset)
@@ -78,16 +74,8 @@ def main(
         rates=rates,
         tell=lambda words: console.print(words, markup=False),
     )
-    found = forecast(
-        probes,
-        loaded,
-        manifest,
-        plan.units,
-        cluster,
-        machine=machine_name(here),
-        rates=rates,
-        efficiency=efficiency,
-    )
+    name = machine_name(here)
+    found = forecast(probes, loaded, manifest, plan.units, cluster, machine=name, rates=rates, efficiency=efficiency)
     keep(store, found)
     if as_json:
         print(found.model_dump_json(indent=1))
