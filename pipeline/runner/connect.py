@@ -60,9 +60,8 @@ def cluster(
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise ReelmillError(f"can't reach or start {where}: {error}") from None
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, stop or signal.SIG_DFL
-        )  # Ray has put one of its own there, which ends us without a word
+        # Ray has put one of its own there, which ends us without a word
+        signal.signal(signal.SIGTERM, stop or signal.SIG_DFL)
     global _local
     _local = not address
     context = ray.data.DataContext.get_current()

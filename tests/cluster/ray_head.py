@@ -75,7 +75,7 @@ def free_port() -> int:
 
 
 def marked(mark: str) -> list[int]:
-    """Every process that has this mark in its environment."""
+    """Every process that was started with this mark in its environment, or by one that was."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from ray_head import marked
 from trees import tree
 
 from pipeline.synth import SynthSpec, make_dataset
@@ -63,18 +64,6 @@ def start(config: Path, workers: int, mark: str) -> subprocess.Popen[bytes]:
     # a shell that started the tests in the background has them ignore Ctrl-C, and children inherit that
     environment = {**os.environ, "REELMILL_TEST_MARK": mark}
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=heed_ctrl_c)
-
-
-def marked(mark: str) -> list[int]:
-    """Every process that was started, directly or not, by the run with this mark."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"REELMILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def kill_all(mark: str) -> int:
