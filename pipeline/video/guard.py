@@ -123,7 +123,7 @@ def _talk(
     process: _Process, row: VideoRow, spec: Clips, grid: Grid | None, limits: Limits
 ) -> Generator[EncodedClip, None, Outcome]:
     """Send one video to the process and read what it answers."""
-    clock = _Clock(limits)
+    clock = _Clock(limits, where=row.uri.partition("?")[0])
     try:
         request = {"row": asdict(row), "spec": spec.model_dump(mode="json"), "grid": grid and asdict(grid)}
         process.send(request, clock)
@@ -168,22 +168,31 @@ class _DiedError(Exception):
 class _Clock:
     """What is left of a video's time. Only waiting for the decoder counts, not what the caller does with clips."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, where: str) -> None:
         self._limits = limits
+        self._where = where
         self._stall_left_s = limits.stall_s
         self._video_left_s = limits.video_s
         self._storage_left_s: float | None = None  # while storage is asked
+        self._disk_s = self._disk_left_s = patience_s() + STORAGE_SPARE_S  # for a disk or mount that does not answer
 
     def advanced(self) -> None:
         """Something new came."""
         self._stall_left_s = self._limits.stall_s
+        self._disk_left_s = self._disk_s
 
     def waits_for_storage(self, is_asked: bool) -> None:
         """A storage that is away for minutes is no fault of the video; the decoder process gives up by itself."""
         self._storage_left_s = patience_s() + STORAGE_SPARE_S if is_asked else None
 
     def slice_s(self) -> float:
-        """How long to wait now. Raises VideoError "too_slow" or "stalled" when nothing is left."""
+        """How long to wait now. Raises VideoError "too_slow" or "stalled" when nothing is left, and StorageError where
+        a disk has taken too long."""
+        if self._disk_left_s <= 0:
+            raise StorageError(
+                f"{self._where}: the disk or mount that it lies on does not answer; when it is back, "
+                "the same command goes on from here"
+            )
         if self._storage_left_s is not None:
             if self._storage_left_s <= 0:  # native code wrote over its memory, and turns in circles
                 raise VideoError("stalled", _message("stalled", self._limits))
@@ -193,10 +202,13 @@ class _Clock:
                 raise VideoError(reason, _message(reason, self._limits))
         return min(self._video_left_s, self._stall_left_s, SLICE_S)
 
-    def waited(self, elapsed_s: float) -> None:
+    def waited(self, elapsed_s: float, *, for_disk: bool) -> None:
         counted_s = min(elapsed_s, SLICE_S)
         if self._storage_left_s is not None:
             self._storage_left_s -= counted_s
+            return
+        if for_disk:
+            self._disk_left_s -= counted_s
             return
         self._video_left_s -= counted_s
         self._stall_left_s -= counted_s
@@ -278,7 +290,7 @@ class _Process:
         self._close_pipes()
 
     def _wait_until_ready(self) -> None:
-        clock = _Clock(Limits(stall_s=START_S, video_s=START_S))
+        clock = _Clock(Limits(stall_s=START_S, video_s=START_S), where=sys.executable)
         try:
             header, _ = self.receive(clock)
             assert header["kind"] == "ready"
@@ -286,6 +298,9 @@ class _Process:
             words = self.last_words()
             self.kill()
             raise ReelmillError(f"the decoder process can't start: {words}") from None
+        except StorageError:
+            self.kill()
+            raise
 
     def _take(self, num_bytes: int, clock: _Clock) -> bytes:
         buffer = bytearray(num_bytes)
@@ -310,11 +325,20 @@ class _Process:
             slice_s = clock.slice_s()
             started_s = time.monotonic()
             ready = dict(poll.poll(slice_s * 1000))
-            clock.waited(time.monotonic() - started_s)
+            clock.waited(time.monotonic() - started_s, for_disk=not ready and self._waits_for_disk())
             if self._stderr in ready and not self._drain_stderr():
                 poll.unregister(self._stderr)  # closed, by a process that is ending
             if fd in ready:
                 return
+
+    def _waits_for_disk(self) -> bool:
+        """Whether the kernel holds the process until a disk answers. A network mount whose server is away does so for
+        as long as that takes, and it is no fault of the video."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:  # not Linux
+            return False
+        return stat.rpartition(") ")[2].startswith("D")
 
     def _drain_stderr(self) -> bool:
         """Keep the end of what the process printed; False when it can print no more."""

@@ -8,6 +8,7 @@ its blocks as long as one follows on the other. A window needs few blocks, and t
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import time
@@ -34,6 +35,13 @@ ON_DISK = _Blocks(1 << 16, at_once=1, kept=256)  # 16 MiB; the system's own cach
 ON_STORE = _Blocks(1 << 18, at_once=8, kept=256)  # 64 MiB
 
 
+# What the system says of a mount whose server is away or gone, and of too many open files: not of this file
+_NOT_THE_FILES = frozenset(
+    {errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN}
+    | {errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE}
+)
+
+
 class Source:
     """An open video: a seekable file, how many bytes have been taken from where it lies, and how long that took."""
 
@@ -58,19 +66,25 @@ def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_aske
     """Open a local path, or the URI of an object. Raises VideoError "missing" or "unreadable".
 
     on_storage: called with True before a remote storage is asked for something and with False when it has answered:
-    it may be away for minutes. Raises StorageError where it stays away, also at the end of the block where what reads
-    the file has taken that for the file's fault: it is never the video's.
+    it may be away for minutes. Raises StorageError where it stays away, and where a mount says that it is not there,
+    also at the end of the block where what reads the file has taken that for the file's fault: it is never the video's.
     """
     if "://" not in uri:
-        with _input_errors():
+        with _input_errors(uri):
             local = Path(uri).open("rb", buffering=0)
         with local:
-            yield Source(_Ranges(local, uri, ON_DISK, on_storage=lambda is_asked: None))
+            with _input_errors(uri):
+                ranges = _Ranges(local, uri, ON_DISK, on_storage=lambda is_asked: None)
+            try:
+                yield Source(ranges)
+            finally:
+                if ranges.trouble is not None:
+                    raise ranges.trouble from None
         return
     on_storage(True)
     from pipeline.store import open_for_reading  # pyarrow.fs takes a quarter of a second: only for who needs it
 
-    with _input_errors():
+    with _input_errors(uri.partition("?")[0]):
         file = open_for_reading(uri)
         on_storage(False)
     try:
@@ -82,7 +96,7 @@ def open_source(uri: str, *, on_storage: Callable[[bool], None] = lambda is_aske
 
 
 @contextmanager
-def _input_errors() -> Iterator[None]:
+def _input_errors(where: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -92,8 +106,17 @@ def _input_errors() -> Iterator[None]:
     except (MemoryError, StorageError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_THE_FILES:
+            raise _not_the_files(where, error) from None
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise VideoError("unreadable", f"the file can't be opened ({what})") from None
+
+
+def _not_the_files(where: str, error: OSError) -> StorageError:
+    return StorageError(
+        f"{where}: can't be read now ({(error.strerror or str(error)).lower()}), which is not the file's fault: see to "
+        "the mount that it lies on, then run the same command again"
+    )
 
 
 class _Ranges(io.RawIOBase):
@@ -105,6 +128,7 @@ class _Ranges(io.RawIOBase):
         self.name = name  # libav looks at its ending
         self.num_bytes_read = 0
         self.reading_s = 0.0
+        self.trouble: StorageError | None = None  # of a mount; what reads the file may swallow it
         self._file = file
         self._blocks = blocks
         self._on_storage = on_storage
@@ -163,11 +187,18 @@ class _Ranges(io.RawIOBase):
             self._kept.popitem(last=False)
 
     def _ask(self, start: int, stop: int) -> bytes:
+        if self.trouble is not None:
+            raise self.trouble
         began_s = time.monotonic()
         self._on_storage(True)
         self._file.seek(start)
         try:
             data = self._file.read(stop - start) or b""
+        except OSError as error:
+            if error.errno in _NOT_THE_FILES:
+                self.trouble = _not_the_files(self.name, error)
+                raise self.trouble from None
+            raise
         finally:
             self._on_storage(False)
         self.reading_s += time.monotonic() - began_s

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 from pipeline.video import decoder_process
 
+SYS_CLONE, CLONE_VFORK = 56, 0x4000  # of x86_64
+BLOCKED_S = 4
 REPLY_FD = int(sys.argv[2])
 sample_video = decoder_process.sample_video
 
@@ -68,7 +71,16 @@ def hog(progress):
         hoard.append(b"x" * 10_000_000)
 
 
+def blocked(progress):
+    """What a mount whose server is away does: the kernel holds the process, here until its child ends."""
+    child = ctypes.PyDLL(None).syscall(SYS_CLONE, ctypes.c_ulong(CLONE_VFORK | signal.SIGCHLD), 0, 0, 0, 0)
+    if child == 0:
+        time.sleep(BLOCKED_S)
+        os._exit(0)
+
+
 MISDEEDS = {
+    "blocked": blocked,
     "spin": spin,
     "hang": lambda progress: time.sleep(600),
     "crawl": crawl,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -352,6 +353,25 @@ def test_a_storage_that_stays_away_is_not_the_videos_fault(scripted, video, monk
             read(decoder, row)
         scripted.troubles[kind] = []
         assert_reads_well(decoder, row)
+
+
+on_x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="asks the kernel by the number of its call")
+
+
+@on_x86
+@pytest.mark.parametrize("decoder", [Limits(stall_s=1, video_s=2)], indirect=True)
+def test_a_mount_that_is_away_for_longer_than_a_decoder_may_stall_is_waited_for(decoder, video):
+    assert_reads_well(decoder, video("blocked"))
+
+
+@on_x86
+@pytest.mark.parametrize("decoder", [Limits(stall_s=1, video_s=2)], indirect=True)
+def test_a_mount_that_stays_away_is_not_the_videos_fault(decoder, video, monkeypatch):
+    monkeypatch.setenv(PATIENCE_VARIABLE, "1")
+    monkeypatch.setattr(guard, "STORAGE_SPARE_S", 0.0)
+    with pytest.raises(StorageError, match=r"blocked\.avi: the disk or mount that it lies on does not answer"):
+        read(decoder, video("blocked"))
+    assert_reads_well(decoder, video("ordinary"))
 
 
 def test_an_object_that_is_denied_costs_its_own_row(scripted, video):

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import io
 import os
 from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from pipeline.video.guard import Decoder
 from pipeline.video.source import Source, open_source
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
+from schemas.errors import StorageError
 from schemas.manifest import VideoRow
 
 DATA = os.urandom(3_000_000)
@@ -90,6 +94,41 @@ def test_what_can_not_be_opened(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(VideoError) as caught, open_source(str(tmp_path / name)):
         pass
     assert caught.value.reason == reason
+
+
+# ---------------------------------------------------------------- a mount that is away
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EMFILE])
+def test_a_mount_that_is_away_when_a_file_is_opened_is_not_the_files_fault(file: Path, monkeypatch, number) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StorageError, match=r"a\.bin: can't be read now .*not the file's fault"), open_source(str(file)):
+        pass
+
+
+def test_a_mount_that_goes_away_is_not_the_files_fault_whoever_swallows_that(file: Path, monkeypatch) -> None:
+    class Away(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Away(path))
+    with pytest.raises(StorageError, match="stale file handle"), open_source(str(file)) as source:
+        with suppress(StorageError):
+            read(source, 0, 5)
+        raise VideoError("decoder_error", "what native code makes of it")
+
+
+def test_a_sector_that_can_not_be_read_is_the_files_fault(file: Path, monkeypatch) -> None:
+    class Bad(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Bad(path))
+    with open_source(str(file)) as source, pytest.raises(OSError, match="Input/output error"):
+        read(source, 0, 5)
 
 
 # ---------------------------------------------------------------- object stores
