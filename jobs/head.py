@@ -164,5 +164,5 @@ def environment(names: Mapping[str, str], wanted: list[str]) -> dict[str, str]:
                 "their own (docs/cluster.md)"
             )
         if name not in names:
-            raise UsageError(f"--env {name}: this variable is not set here")
+            raise UsageError(f"--env {name}: this variable is not set here; set it, or leave the option out")
     return {name: names[name] for name in wanted}

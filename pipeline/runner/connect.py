@@ -57,8 +57,9 @@ def cluster(
                     runtime_env=runtime_env,
                 )
     except Exception as error:  # a bare one, where Ray's own processes start too slowly on a busy machine
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
-        raise ReelmillError(f"can't reach or start {where}: {error}") from None
+        what = f"reach the Ray cluster at {address}" if address else "start a local Ray"
+        then = "check the address and its nodes (`ray status` there)" if address else "run the same command again"
+        raise ReelmillError(f"can't {what} ({error}); {then}") from None
     if threading.current_thread() is threading.main_thread():
         # Ray has put one of its own there, which ends us without a word
         signal.signal(signal.SIGTERM, stop or signal.SIG_DFL)
