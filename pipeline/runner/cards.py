@@ -37,8 +37,8 @@ def write_cards(asked: Sequence[tuple[Product, Request]], store: Store) -> None:
             problem = ray.get(_card_task.options(**place).remote(product, store))
         except ray.exceptions.RayError as error:
             raise ReelmillError(
-                f"{product.path}: its card can't be made ({last_line(error)}); run the same command again, and where that "
-                "does not help, see what memory and libraries its nodes have"
+                f"{product.path}: its card can't be made ({last_line(error)}); run the same command again, and where "
+                "that does not help, see what memory and libraries its nodes have"
             ) from None
         if problem is not None:
             raise problem
