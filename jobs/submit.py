@@ -31,6 +31,7 @@ OURS = {EXIT_USAGE, EXIT_OVER_BUDGET, EXIT_INTERRUPTED}  # said by `run` itself:
 GOES_WELL_S = 600.0
 NOT_FOUND = {126, 127}  # what a shell says of a program that it can't run
 HEAD_AWAY_S = 1800.0  # how long a head may not answer
+MOST_TAKEN = 10  # times that a name may turn out to be another's by the time it is used
 WAITS_S = (5.0, 15.0, 60.0)  # before asking again, or beginning again; the last for all that follow
 
 
@@ -125,10 +126,13 @@ def attempts(head: Head, name: str) -> dict[int, Any]:
 def take(head: Head, order: Order) -> str:
     """Attach to the job where it waits or runs, or start its next attempt; of several at once, one starts it.
 
-    Raises AwayError.
+    Raises AwayError, also where a head refuses the name of a job that it does not show.
     """
-    while True:
-        known = attempts(head, order.name)
+    for _ in range(MOST_TAKEN):
+        try:
+            known = attempts(head, order.name)
+        except UnknownJobError:
+            raise AwayError("nothing there knows of jobs") from None
         last = max(known, default=0)
         if last and not known[last].status.is_terminal():
             return _attach(head, order, known[last])
@@ -144,9 +148,11 @@ def take(head: Head, order: Order) -> str:
                 **options,
             )
         except TakenError:
+            time.sleep(_wait_s(0))
             continue  # somebody else was quicker: attach to theirs
         _tell(f"submitted {attempt} to {head.address}")
         return attempt
+    raise AwayError(f"it says that {attempt} exists already, and does not show it")
 
 
 def _attach(head: Head, order: Order, job: Any) -> str:
@@ -154,6 +160,8 @@ def _attach(head: Head, order: Order, job: Any) -> str:
     _tell(f"{attempt} is {str(job.status).lower()} at {head.address}: attached to it")
     if (job.metadata or {}).get("reelmill_package") != order.package_sha256:
         _tell("it has other code or other files than are here; to run these, end it (--stop) and submit again")
+    if job.entrypoint != order.entrypoint:
+        _tell(f"it was begun as `{job.entrypoint}`, not as this command would; for that submit again when it has ended")
     return attempt
 
 

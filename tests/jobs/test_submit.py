@@ -6,6 +6,7 @@ import io
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,7 @@ class FakeHead:
 
 
 def job(status: str, code: int | None = None, *, name: str = "n", took_s: float = 5.0, **more: Any) -> Any:
-    fields = {"message": "why", "error_type": None, "metadata": None, **more}
+    fields = {"message": "why", "error_type": None, "metadata": None, "entrypoint": "true", **more}
     return SimpleNamespace(
         submission_id=name,
         status=JobStatus(status),
@@ -138,6 +139,39 @@ def test_of_two_that_submit_at_once_the_second_attaches(order: Order) -> None:
 
     head.submit = quicker  # type: ignore[method-assign]
     assert take(head, order) == "n"
+
+
+def test_a_name_that_is_taken_and_not_shown_does_not_turn_for_ever(order: Order) -> None:
+    head = FakeHead(known={})
+    asked: list[str] = []
+
+    def refuse(name: str, *_: Any, **__: Any) -> None:
+        asked.append(name)
+        raise TakenError
+
+    head.submit = refuse  # type: ignore[method-assign]
+    with pytest.raises(AwayError, match="n exists already, and does not show it"):
+        take(head, order)
+    assert 2 <= len(asked) <= 20
+
+
+def test_something_that_is_no_job_server_is_as_if_nobody_answered(order: Order, monkeypatch) -> None:
+    head = FakeHead()
+
+    def not_found() -> dict[str, Any]:
+        raise UnknownJobError
+
+    monkeypatch.setattr(head, "jobs", not_found)
+    with pytest.raises(AwayError, match="nothing there knows of jobs"):
+        take(head, order)
+
+
+def test_that_a_running_job_does_not_do_all_that_is_asked_for_is_said(order: Order, capsys) -> None:
+    same = {"reelmill_package": order.package_sha256}
+    take(FakeHead(known={"n": job("RUNNING", metadata=same)}), order)
+    assert "begun as" not in capsys.readouterr().err
+    take(FakeHead(known={"n": job("RUNNING", metadata=same)}), replace(order, entrypoint="true --retry-failed"))
+    assert "it was begun as `true`, not as this command would" in capsys.readouterr().err
 
 
 def test_other_code_than_here_is_said(order: Order, capsys: pytest.CaptureFixture[str]) -> None:
