@@ -131,6 +131,16 @@ def products_table(title: str, states: Sequence[ProductState]) -> Table:
     return table
 
 
+def stale_units(states: Sequence[ProductState]) -> list[str]:
+    """A line for each product of which something stands that is made anew: it may have cost a night."""
+    return [
+        f"{state.path}: {state.num_stale} of its units stand for other settings or inputs, or for another cut of the "
+        "manifest (`units`, an index made anew), and are made anew"
+        for state in states
+        if state.num_stale
+    ]
+
+
 def tight_bounds(losses: Mapping[str, FlowLoss]) -> list[str]:
     """A line for each flow product whose bound cuts more than it should."""
     return [

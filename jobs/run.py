@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from jobs.display import products_table, recipe_differences, run_display, tight_bounds, wide_console
+from jobs.display import products_table, recipe_differences, run_display, stale_units, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
 from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
@@ -128,6 +128,8 @@ def _make_products(
     pending = [unit for unit in plan.units if any(unit.index not in state.standing for state in states)]
     if not pending and all(receipts.card_stands(store, product) for product in products):
         return [], None
+    for sentence in stale_units(states):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
     _warn_of_other_versions(prepared, states)
     for state in states:
         if state.pending:

@@ -4,7 +4,7 @@ import rich.progress
 from rich.console import Console
 
 from jobs import display
-from jobs.display import RunDisplay, recipe_differences, tight_bounds, unit_weights
+from jobs.display import RunDisplay, recipe_differences, stale_units, tight_bounds, unit_weights
 from pipeline.graph import Unit
 from pipeline.survey import Began, FlowLoss, ProductState, Progress
 from schemas.receipt import Card
@@ -22,6 +22,12 @@ def test_a_bound_that_cuts_too_much_is_one_sentence() -> None:
 
 def test_what_is_not_quantised_is_not_cut() -> None:
     assert tight_bounds({"flow/a": loss(saturated=0.5, is_quantised=False)}) == []
+
+
+def test_what_stands_and_is_made_anew_is_said() -> None:
+    states = [ProductState("clips/a", "f", 40, 12, num_stale=39), ProductState("clips/b", "f", 40, 12)]
+    (sentence,) = stale_units(states)
+    assert sentence.startswith("clips/a: 39 of its units stand for other settings or inputs, or for another cut")
 
 
 def card(name: str, weights: str, sentences: list[str]) -> Card:
