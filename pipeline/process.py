@@ -1,5 +1,5 @@
-"""What the system knows of a process: which one it is, so that another can tell whether it still lives, and its CPU
-seconds."""
+"""What the system knows of a process: which one it is, so that another can tell whether it still lives, and what it
+does with its time."""
 
 from __future__ import annotations
 
@@ -64,6 +64,13 @@ def cpu_s(pid: int) -> float:
     """CPU seconds of all threads of a process until now, or until it died; 0 where none is seen."""
     fields = _stat(pid)
     return 0.0 if fields is None else (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def waits_for_disk(pid: int) -> bool:
+    """Whether the kernel holds a process until a disk answers. A network mount whose server is away does so for as long
+    as that takes."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == "D"
 
 
 def _began(pid: int) -> int | None:

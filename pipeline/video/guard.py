@@ -25,19 +25,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.storage.patience import patience_s
+from pipeline.process import waits_for_disk
 from pipeline.video import wire
 from pipeline.video.errors import VideoError
 from pipeline.video.sample import Grid
+from pipeline.video.time_left import TimeLeft, limit_sentence
 from pipeline.video.wire import EncodedClip, Outcome
 from schemas.config import Clips, Limits
 from schemas.errors import ReelmillError, StorageError
 from schemas.video_row import VideoRow
 
 START_S = 120.0  # a cold machine may read the libraries from a slow disk
-SLICE_S = 0.5  # a wait counts at most this much at a time, so that a machine asleep accuses no video
 REAP_S = 5.0
-STORAGE_SPARE_S = 120.0  # beyond storage's patience: its last attempt, and the looks at the bucket after it
 PIPE_BYTES = 1 << 20
 STDERR_BYTES = 4096
 
@@ -123,7 +122,7 @@ def _talk(
     process: _Process, row: VideoRow, spec: Clips, grid: Grid | None, limits: Limits
 ) -> Generator[EncodedClip, None, Outcome]:
     """Send one video to the process and read what it answers."""
-    clock = _Clock(limits, where=row.uri.partition("?")[0])
+    clock = TimeLeft(limits, where=row.uri.partition("?")[0])
     try:
         request = {"row": asdict(row), "spec": spec.model_dump(mode="json"), "grid": grid and asdict(grid)}
         process.send(request, clock)
@@ -148,70 +147,13 @@ def _talk(
 
 
 def _error(header: dict[str, Any], limits: Limits) -> VideoError:
-    error = VideoError(header["reason"], _timeless(header["message"]) or _message(header["reason"], limits))
+    error = VideoError(header["reason"], _timeless(header["message"]) or limit_sentence(header["reason"], limits))
     error.num_bytes_read = int(header.get("num_bytes_read", 0))
     return error
 
 
-def _message(reason: str, limits: Limits) -> str:
-    return {
-        "stalled": f"the decoder made no progress for {limits.stall_s:g} s (limits.stall_s)",
-        "too_slow": f"decoding took more than {limits.video_s:g} s (limits.video_s)",
-        "out_of_memory": f"decoding needs more than {limits.memory_gb:g} GB (limits.memory_gb)",
-    }.get(reason, reason)
-
-
 class _DiedError(Exception):
     """The process closed its pipe."""
-
-
-class _Clock:
-    """What is left of a video's time. Only waiting for the decoder counts, not what the caller does with clips."""
-
-    def __init__(self, limits: Limits, *, where: str) -> None:
-        self._limits = limits
-        self._where = where
-        self._stall_left_s = limits.stall_s
-        self._video_left_s = limits.video_s
-        self._storage_left_s: float | None = None  # while storage is asked
-        self._disk_s = self._disk_left_s = patience_s() + STORAGE_SPARE_S  # for a disk or mount that does not answer
-
-    def advanced(self) -> None:
-        """Something new came."""
-        self._stall_left_s = self._limits.stall_s
-        self._disk_left_s = self._disk_s
-
-    def waits_for_storage(self, is_asked: bool) -> None:
-        """A storage that is away for minutes is no fault of the video; the decoder process gives up by itself."""
-        self._storage_left_s = patience_s() + STORAGE_SPARE_S if is_asked else None
-
-    def slice_s(self) -> float:
-        """How long to wait now. Raises VideoError "too_slow" or "stalled" when nothing is left, and StorageError where
-        a disk has taken too long."""
-        if self._disk_left_s <= 0:
-            raise StorageError(
-                f"{self._where}: the disk or mount that it lies on does not answer; when it is back, "
-                "the same command goes on from here"
-            )
-        if self._storage_left_s is not None:
-            if self._storage_left_s <= 0:  # native code wrote over its memory, and turns in circles
-                raise VideoError("stalled", _message("stalled", self._limits))
-            return min(self._storage_left_s, SLICE_S)
-        for reason, left_s in (("too_slow", self._video_left_s), ("stalled", self._stall_left_s)):
-            if left_s <= 0:
-                raise VideoError(reason, _message(reason, self._limits))
-        return min(self._video_left_s, self._stall_left_s, SLICE_S)
-
-    def waited(self, elapsed_s: float, *, for_disk: bool) -> None:
-        counted_s = min(elapsed_s, SLICE_S)
-        if self._storage_left_s is not None:
-            self._storage_left_s -= counted_s
-            return
-        if for_disk:
-            self._disk_left_s -= counted_s
-            return
-        self._video_left_s -= counted_s
-        self._stall_left_s -= counted_s
 
 
 class _Process:
@@ -252,7 +194,7 @@ class _Process:
     def is_alive(self) -> bool:
         return self._popen.poll() is None
 
-    def send(self, header: dict[str, Any], clock: _Clock) -> None:
+    def send(self, header: dict[str, Any], clock: TimeLeft) -> None:
         data = memoryview(wire.pack(header))
         while data:
             self._wait(self._request, select.POLLOUT, clock)
@@ -263,7 +205,7 @@ class _Process:
             except BrokenPipeError:
                 raise _DiedError from None
 
-    def receive(self, clock: _Clock) -> tuple[dict[str, Any], list[bytes]]:
+    def receive(self, clock: TimeLeft) -> tuple[dict[str, Any], list[bytes]]:
         return wire.read(lambda num_bytes: self._take(num_bytes, clock))
 
     def last_words(self) -> str:
@@ -290,7 +232,7 @@ class _Process:
         self._close_pipes()
 
     def _wait_until_ready(self) -> None:
-        clock = _Clock(Limits(stall_s=START_S, video_s=START_S), where=sys.executable)
+        clock = TimeLeft(Limits(stall_s=START_S, video_s=START_S), where=sys.executable)
         try:
             header, _ = self.receive(clock)
             assert header["kind"] == "ready"
@@ -302,7 +244,7 @@ class _Process:
             self.kill()
             raise
 
-    def _take(self, num_bytes: int, clock: _Clock) -> bytes:
+    def _take(self, num_bytes: int, clock: TimeLeft) -> bytes:
         buffer = bytearray(num_bytes)
         view = memoryview(buffer)
         while view:
@@ -316,7 +258,7 @@ class _Process:
             view = view[num_read:]
         return bytes(buffer)
 
-    def _wait(self, fd: int, event: int, clock: _Clock) -> None:
+    def _wait(self, fd: int, event: int, clock: TimeLeft) -> None:
         """Wait until `fd` is ready or hung up, and keep stderr flowing meanwhile."""
         poll = select.poll()
         poll.register(fd, event)
@@ -325,20 +267,11 @@ class _Process:
             slice_s = clock.slice_s()
             started_s = time.monotonic()
             ready = dict(poll.poll(slice_s * 1000))
-            clock.waited(time.monotonic() - started_s, for_disk=not ready and self._waits_for_disk())
+            clock.waited(time.monotonic() - started_s, for_disk=not ready and waits_for_disk(self.pid))
             if self._stderr in ready and not self._drain_stderr():
                 poll.unregister(self._stderr)  # closed, by a process that is ending
             if fd in ready:
                 return
-
-    def _waits_for_disk(self) -> bool:
-        """Whether the kernel holds the process until a disk answers. A network mount whose server is away does so for
-        as long as that takes, and it is no fault of the video."""
-        try:
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:  # not Linux
-            return False
-        return stat.rpartition(") ")[2].startswith("D")
 
     def _drain_stderr(self) -> bool:
         """Keep the end of what the process printed; False when it can print no more."""
