@@ -29,7 +29,7 @@ from pydantic import ValidationError
 
 from pipeline.graph import Product, Unit
 from pipeline.store import TEMP_FOLDER, StagedFile, Store
-from schemas.errors import ReelmillError
+from schemas.errors import ReelmillError, StorageError
 from schemas.ledger import LEDGER_SCHEMA, STATUSES, LedgerRow
 from schemas.receipt import Card, FileEntry, Receipt
 
@@ -161,6 +161,8 @@ def _card_is_of_others(store: Store, product: Product) -> bool:
     """Whether the card is of other settings: a run writes it before any unit."""
     try:
         return read_card(store, product.path).fingerprint != product.fingerprint
+    except StorageError:  # nothing is known of it
+        raise
     except ReelmillError:  # there is none
         return False
 
@@ -217,10 +219,15 @@ class UnitWriter:
         standing = load(store, path, self._unit.index)
         if standing is not None and standing.fingerprint == fingerprint:
             return standing  # another was faster
+        others = ReelmillError(f"{path} was begun with other settings by another run: let one run end before the next")
         if _card_is_of_others(store, self._product):
-            raise ReelmillError(f"{path} was begun with other settings by another run: let one run end before the next")
+            raise others
         self._take_back(standing, no_longer)
         files: list[FileEntry] = [staged.publish() for staged in self._staged]
+        if _card_is_of_others(store, self._product):  # sending them may take minutes
+            # a receipt of the others that stands by now would vouch for our files: theirs are to be made once more
+            store.delete(receipt_path(path, self._unit.index))
+            raise others
         receipt = Receipt(
             product=self._product.path,
             unit=self._unit.index,

@@ -5,10 +5,10 @@ import pytest
 
 from pipeline import receipts
 from pipeline.graph import Product, Unit
-from pipeline.store import Store
+from pipeline.store import StagedFile, Store
 from schemas.errors import ReelmillError, StorageError
 from schemas.ledger import LedgerRow
-from schemas.receipt import Card
+from schemas.receipt import Card, FileEntry
 
 UNIT = Unit(index=0, start_row=0, num_rows=2, rows_sha256="r")
 LEDGER = [LedgerRow("a", "/a", "ok", num_items=2), LedgerRow("b", "/b", "failed", "missing", "no such file")]
@@ -202,6 +202,38 @@ def test_a_writer_of_old_settings_does_not_replace_what_the_next_run_made(store)
             old.commit(LEDGER, items=2)
     assert receipts.load(store, "clips/c", 0) == receipt
     assert store.read("clips/c/clips-000000.tar") == b"tar"
+
+
+def test_a_writer_that_was_overtaken_while_it_sent_its_files_leaves_no_receipt_over_them(store, monkeypatch) -> None:
+    """The next run, of other settings, made this unit while the files of a slow upload were under way."""
+    publish = StagedFile.publish
+
+    def slowly(staged: StagedFile) -> FileEntry:
+        monkeypatch.setattr(StagedFile, "publish", publish)
+        receipts.write_card(store, card_of(product()))
+        make(store, product())
+        return publish(staged)
+
+    with receipts.begin(store, product(fps=5), UNIT) as old:
+        old.file("clips-000000.tar").write(b"old")
+        monkeypatch.setattr(StagedFile, "publish", slowly)
+        with pytest.raises(ReelmillError, match="was begun with other settings by another run"):
+            old.commit(LEDGER, items=2)
+    assert receipts.load(store, "clips/c", 0) is None  # or it would say that the old bytes are the new ones
+    make(store, product())
+    assert store.read("clips/c/clips-000000.tar") == b"tar"
+
+
+def test_a_card_that_can_not_be_read_now_is_not_as_if_there_were_none(store, monkeypatch) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("storage did not answer")
+
+    with receipts.begin(store, product(), UNIT) as writer:
+        writer.file("clips-000000.tar").write(b"tar")
+        monkeypatch.setattr(receipts, "read_card", away)
+        with pytest.raises(StorageError, match="did not answer"):
+            writer.commit(LEDGER, items=2)
+    assert store.files("clips/c") == []
 
 
 def test_files_of_another_kind_go_when_the_unit_is_made_anew(store) -> None:
