@@ -204,7 +204,8 @@ class _Heart:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
-            with contextlib.suppress(OSError, ReelmillError):  # storage is away: the next beat may get through
+            # storage is away, or anything else: the next beat may get through, and without one we are taken for dead
+            with contextlib.suppress(Exception):
                 found = read(self._store)
                 if found is not None and found.token != self._holder.token:
                     self._lose(found)

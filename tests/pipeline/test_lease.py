@@ -104,6 +104,24 @@ def test_the_beat_goes_on(store: Store, hasty: None) -> None:
         wait_until(lambda: (found := read(store)) is not None and found.beat >= 2)
 
 
+def test_no_error_stops_the_beat(store: Store, hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(store: Store) -> None:
+        monkeypatch.setattr(lease, "read", read)
+        raise RuntimeError("can't start new thread")
+
+    with hold(store, what="a run"):
+        monkeypatch.setattr(lease, "read", broken)
+        wait_until(lambda: lease.read is read)
+        beat = holder_of(store).beat
+        wait_until(lambda: holder_of(store).beat >= beat + 2)
+
+
+def holder_of(store: Store) -> Holder:
+    found = read(store)
+    assert found is not None
+    return found
+
+
 def test_a_second_process_is_told_at_once_who_is_the_first(store: Store) -> None:
     child = other_process(store)
     try:
