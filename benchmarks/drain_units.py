@@ -99,7 +99,7 @@ class Tenths:
         self._first_s = self._since_s = time.monotonic()
 
     def __call__(self, news: Any) -> None:
-        from pipeline.survey import Progress
+        from schemas.news import Progress
 
         if not isinstance(news, Progress) or news.product != self._last_product:
             return

@@ -85,8 +85,8 @@ def measure(*, address: str, videos: str, out: str) -> dict[str, Any]:
     """Run everything; what each product's units took, by their own meters."""
     from jobs.prepare import prepare
     from pipeline import runner
-    from pipeline.survey import Progress
     from schemas.config import Config
+    from schemas.news import Progress
 
     config = {
         "dataset": out,

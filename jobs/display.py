@@ -17,8 +17,9 @@ from rich.text import Text
 from jobs.work_display import duration
 from pipeline.backbones import random_seed
 from pipeline.graph import Unit
-from pipeline.survey import FlowLoss, News, ProductState, Progress
+from pipeline.survey import FlowLoss, ProductState
 from schemas.ledger import STATUSES
+from schemas.news import News, Progress
 from schemas.receipt import Card
 
 PLAIN_LINE_EVERY_S = 15.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import fsum, sqrt
@@ -17,7 +17,6 @@ from pipeline.graph import Plan, Product, Unit
 from pipeline.store import Store
 from schemas.ledger import STATUSES, LedgerRow
 from schemas.receipt import Receipt
-from schemas.work import PoolRecord, UnitWork
 
 REMOTE_THREADS = 64  # on an object store the latency wants many requests at once
 READ_AT_ONCE = 4096  # receipts under way; the whole of each is in memory until it was looked at
@@ -74,44 +73,6 @@ class ProductState:
     @property
     def bytes(self) -> int:
         return sum(made.bytes for made in self.standing.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """One unit of one product was finished, or found finished."""
-
-    product: str
-    unit: int
-    num_rows: int
-    num_failed: int
-    work: UnitWork | None = None  # what it cost; None where it was found finished
-
-
-@dataclass(frozen=True, slots=True)
-class Began:
-    """A worker took up one unit of one product."""
-
-    product: str
-    unit: int
-    node: str  # of the Ray node
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """A worker could not make a unit that it had taken up; its error travels elsewhere."""
-
-    product: str
-    unit: int
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """The runner knows what it runs on, and what each product gets of it."""
-
-    pools: Mapping[str, PoolRecord]  # by product path
-
-
-News = Progress | Began | GaveUp | Started
 
 
 def survey_product(store: Store, product: Product, units: Sequence[Unit]) -> ProductState:

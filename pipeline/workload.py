@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.survey import Began, GaveUp, News, Progress, Started
+from schemas.news import Began, GaveUp, News, Progress, Started
 from schemas.work import NodeRecord, PoolRecord, ProductWork, UnitWork
 
 

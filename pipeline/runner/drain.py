@@ -35,8 +35,8 @@ from pipeline.runner.requests import Facts, Request, check, request_of, wants_gp
 from pipeline.runner.rounds import RETRIES, Rounds
 from pipeline.runner.worker import ActorStep, Tell, step
 from pipeline.store import Store
-from pipeline.survey import News, Started
 from schemas.config import Limits
+from schemas.news import News, Started
 from schemas.pools import Pools
 from schemas.work import PoolRecord
 

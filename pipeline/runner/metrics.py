@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from pipeline.survey import Began, GaveUp, News, Progress
 from schemas.ledger import STATUSES
+from schemas.news import Began, GaveUp, News, Progress
 from schemas.work import UnitWork
 
 UNIT_SECONDS = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]

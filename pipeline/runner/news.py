@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipeline.survey import Began
+from schemas.news import Began
 
 POLL_S = 0.5
 

@@ -18,8 +18,8 @@ from pipeline.runner.facts import node_records
 from pipeline.runner.metrics import Metrics
 from pipeline.stages import package_versions
 from pipeline.store import Store
-from pipeline.survey import News
 from pipeline.workload import Workload
+from schemas.news import News
 from schemas.work import NodeRecord, RunRecord, State
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from pipeline.graph import Unit
-from pipeline.survey import Began, News, Progress
+from schemas.news import Began, News, Progress
 
 RETRIES = 2  # of Ray's own: for workers that are lost to their node
 ATTEMPTS = 1 + RETRIES

@@ -15,9 +15,9 @@ from pipeline.graph import Product, Unit
 from pipeline.runner.facts import node_name
 from pipeline.stages import Stage, stage_module
 from pipeline.store import Store
-from pipeline.survey import Began, GaveUp, News, Progress
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
+from schemas.news import Began, GaveUp, News, Progress
 
 Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> message; `fatal`
 Tell = Callable[[News], None]

@@ -6,7 +6,8 @@ from rich.console import Console
 from jobs import display
 from jobs.display import RunDisplay, recipe_differences, stale_units, tight_bounds, unit_weights
 from pipeline.graph import Unit
-from pipeline.survey import Began, FlowLoss, ProductState, Progress
+from pipeline.survey import FlowLoss, ProductState
+from schemas.news import Began, Progress
 from schemas.receipt import Card
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline.survey import Began, GaveUp, Progress, Started
 from pipeline.workload import Workload
+from schemas.news import Began, GaveUp, Progress, Started
 from schemas.work import NodeRecord, PoolRecord, UnitWork
 
 TASKS = PoolRecord(workers=None, cpus=1)

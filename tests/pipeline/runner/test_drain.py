@@ -11,10 +11,11 @@ import pytest
 
 from jobs.prepare import Prepared, prepare
 from pipeline import runner
-from pipeline.survey import News, Progress, survey
+from pipeline.survey import survey
 from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
 from schemas.errors import ReelmillError
+from schemas.news import News, Progress
 
 MARK = uuid.uuid4().hex
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

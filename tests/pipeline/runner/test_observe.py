@@ -13,9 +13,10 @@ from jobs.prepare import Prepared, prepare
 from jobs.work_display import title
 from pipeline import runner, runs
 from pipeline.runner.metrics import Metrics
-from pipeline.survey import Began, GaveUp, News, Progress, survey
+from pipeline.survey import survey
 from pipeline.synth import SynthSpec, make_dataset
 from schemas.config import Config
+from schemas.news import Began, GaveUp, News, Progress
 from schemas.work import RunRecord, UnitWork
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

@@ -4,7 +4,7 @@ import time
 
 from pipeline.graph import Unit
 from pipeline.runner.rounds import Rounds
-from pipeline.survey import Began, News, Progress
+from schemas.news import Began, News, Progress
 
 UNITS = [Unit(index, index, 1, f"{index}") for index in (3, 1, 2, 0)]
 
