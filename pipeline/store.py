@@ -66,7 +66,9 @@ class Store:
         """The path of a file inside this store's filesystem. Raises ReelmillError where it would lie outside: names may
         come from what stands on storage."""
         if relative.startswith("/") or ".." in relative.split("/") or "\0" in relative:
-            raise ReelmillError(f"{shown(self.uri)}: {relative!r} is refused, since it would lie outside of this folder")
+            raise ReelmillError(
+                f"{shown(self.uri)}: {relative!r} is refused, since it would lie outside of this folder"
+            )
         return str(PurePosixPath(self._root) / relative)
 
     def open(self, relative: str) -> pa.NativeFile:
@@ -201,12 +203,16 @@ class StagedFile:
         self._relative = relative
         self._temporary = self._make_temporary() if store.is_local else None
         self._raw: BinaryIO  # closed by publish or by leaving the block
-        with _writing(store.path(relative)):
+        self._where = store.path(relative)  # what is full or refuses, where this file can't be written
+        if not store.is_local:
+            folder = tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"
+            self._where = f"{folder} (TMPDIR, where {self._where} is kept until it is sent)"
+        with _writing(self._where):
             if self._temporary:
                 self._raw = self._temporary.open("wb")
             else:
                 self._raw = cast(BinaryIO, tempfile.TemporaryFile())
-        self._hashing = _HashingFile(self._raw, store.path(relative))
+        self._hashing = _HashingFile(self._raw, self._where)
         self.file = cast(BinaryIO, self._hashing)
 
     def _make_temporary(self) -> Path:
@@ -222,9 +228,10 @@ class StagedFile:
 
     def publish(self) -> FileEntry:
         """Make the file visible under its name; returns its size and hash."""
-        with _writing(self._store.path(self._relative)):
+        with _writing(self._where):
             self._raw.flush()
             os.fsync(self._raw.fileno())  # before an upload too: a disk that can't keep the bytes says so here
+        with _writing(self._store.path(self._relative)):
             if self._temporary:
                 self._raw.close()
                 os.replace(self._temporary, self._store.path(self._relative))

@@ -1,5 +1,6 @@
 import os
 import pickle
+import resource
 import subprocess
 import sys
 
@@ -166,6 +167,23 @@ def test_a_killed_writer_to_an_object_store_leaves_nothing(s3_uri, tmp_path) -> 
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == -9
     assert everything(tmp_path) == set()
     assert Store(uri).files("clips/a") == []
+
+
+def test_a_full_local_disk_is_not_said_to_be_the_buckets(scripted) -> None:
+    store = Store(scripted.uri(""))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with store.stage("a/x") as staged:
+        staged.file.write(b"n" * 100_000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+        try:
+            with pytest.raises(
+                StorageError, match=r"TMPDIR, where bucket/a/x is kept until it is sent.*can't write here"
+            ):
+                staged.file.write(b"n" * 100_000)
+                staged.publish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert scripted.objects == {}
 
 
 @pytest.mark.slow
