@@ -87,7 +87,8 @@ def _gpus(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
     return Verdict(
         "gpus",
         path,
-        f"{path} is the bottleneck: the GPUs were computing {share:.0%} of the time; add GPU nodes.",
+        f"{path} is the bottleneck: the GPUs were computing {share:.0%} of the time; "
+        f"{_more_workers(record, path, made[path])}.",
     )
 
 
@@ -97,10 +98,8 @@ def _cores(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None
         return None
     path = _most(made, lambda work: work.cpu_s)
     work, total_s = made[path], sum(work.cpu_s for work in made.values())
-    knob = "add CPU nodes"
-    if path.startswith("features/") and work.device_s is None:
-        knob = "give it a GPU"
-    elif work.amplification is not None and work.amplification >= MANY_FRAMES:
+    knob = _more_workers(record, path, work)
+    if work.amplification is not None and work.amplification >= MANY_FRAMES:
         knob += (
             f" (it decodes {work.amplification:.0f} frames for each that it uses, for its videos have few key frames)"
         )
@@ -158,15 +157,18 @@ def _pool(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
 
 def _more_workers(record: RunRecord, path: str, work: ProductWork) -> str:
     pool = work.pool
+    is_model_on_cpus = pool.holds and not pool.gpus
     if pool.workers is None:
         return "add CPU nodes"
     if pool.workers >= record.units_pending > 0:
+        if is_model_on_cpus:
+            return "give it a GPU"
         return _smaller_units(work) or "each video had a worker of its own, so no knob would gain much"
     higher = f"set pools.{_kind(path)}.workers higher"
     if not pool.holds:
         return f"{higher} ({path} had {pool.workers}), and add CPU nodes where they don't fit"
     # an actor for each GPU, or for each node, whose cores it uses all: more of them on the same ones gain nothing
-    nodes = "add GPU nodes" if pool.gpus else "give it a GPU, or add CPU nodes"
+    nodes = "give it a GPU, or add CPU nodes" if is_model_on_cpus else "add GPU nodes"
     return f"{nodes} (and {higher} where the config has it)"
 
 

@@ -25,9 +25,8 @@ Doing = Literal["read", "write", "list", "look"]
 PATIENCE_S = 300.0
 PATIENCE_VARIABLE = "REELMILL_STORAGE_S"
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = (
-    10.0  # a server that is back is found soon, and not by a thousand workers at once: the pause is random
-)
+# a server that is back is found soon, and not by a thousand workers at once: the pause is random
+LONGEST_PAUSE_S = 10.0
 QUIET_S = 5.0  # what is over sooner is nobody's business
 away_until_s = 0.0  # by time.monotonic(): until then nothing answers this process, for rehearsals (pipeline.chaos)
 

@@ -78,13 +78,26 @@ def test_all_cores_busy_with_frames_that_nobody_uses() -> None:
 
 
 def test_all_cores_busy_with_a_model_wants_a_gpu() -> None:
-    clips, features = product(busy=0.9, cpu_s=400.0), product(busy=0.9, cpu_s=1500.0)
+    model = PoolRecord(workers=1, cpus=0, holds=True)
+    clips, features = product(busy=0.9, cpu_s=400.0), product(busy=0.9, cpu_s=1500.0, pool=model)
     check(run(clips_a=clips, features_c=features), "cores", "features/c", "79% of that", "give it a GPU")
+
+
+def test_a_model_with_all_units_at_once_wants_a_gpu_still() -> None:
+    model = PoolRecord(workers=1, cpus=0, holds=True)
+    record = run(features_c=product(busy=0.9, units=1, videos=1, pool=model))
+    record.units_pending = 1
+    check(record, "pool", "features/c", "; give it a GPU.")
+
+
+def test_more_cores_alone_are_nothing_to_a_pool_that_is_bounded() -> None:
+    clips = product(busy=0.99, cpu_s=1900.0, pool=PoolRecord(workers=4, cpus=1))
+    check(run(clips_a=clips), "cores", "clips/a", "pools.clips.workers higher (clips/a had 4), and add CPU nodes")
 
 
 def test_gpus_that_never_rest() -> None:
     features = product(busy=0.95, device_s=950.0, pool=GPU_ACTORS)
-    check(run(gpus=2, features_c=features), "gpus", "features/c", "95%", "GPU nodes")
+    check(run(gpus=2, features_c=features), "gpus", "features/c", "95%", "add GPU nodes (and set pools.features")
 
 
 def test_a_busy_worker_whose_gpu_rests_wants_larger_batches() -> None:
