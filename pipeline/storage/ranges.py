@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.fs as pafs
 
@@ -130,13 +130,24 @@ def open_object(filesystem: pafs.FileSystem, path: str, where: str) -> RemoteFil
             raise StorageError(f"{where}: there is no such bucket; check the address") from None
         raise
     except StorageError as error:
-        if not isinstance(error.__cause__, OSError) or not is_denied(error.__cause__):
+        if not _is_refused(error):
             raise
         try:
             _bucket_type(filesystem, path, where)
         except StorageError:
             raise error from None
-        raise PermissionError(errno.EACCES, f"storage denies it: {reason(error.__cause__)}", where) from None
+    # once more: a role's credentials may have come too late for the first request of this process
+    try:
+        return RemoteFile(filesystem, path, where)
+    except StorageError as error:
+        if not _is_refused(error):
+            raise
+        said = reason(cast(OSError, error.__cause__))
+        raise PermissionError(errno.EACCES, f"storage denies it: {said}", where) from None
+
+
+def _is_refused(error: StorageError) -> bool:
+    return isinstance(error.__cause__, OSError) and is_denied(error.__cause__)
 
 
 def _bucket_type(filesystem: pafs.FileSystem, path: str, where: str) -> pafs.FileType:

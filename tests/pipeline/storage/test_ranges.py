@@ -80,9 +80,16 @@ def test_no_object(scripted) -> None:
 
 def test_a_denied_object_is_at_fault_where_its_bucket_answers(scripted) -> None:
     scripted.objects["v"] = DATA
-    scripted.troubles["HEAD"] = ["403"]
+    scripted.troubles["HEAD"] = ["403", "", "403"]  # the object, its bucket, the object
     with pytest.raises(PermissionError, match="storage denies it: ACCESS_DENIED"):
         open_for_reading(scripted.uri("v"))
+
+
+def test_credentials_that_come_late_are_no_fault_of_the_object(scripted) -> None:
+    scripted.objects["v"] = DATA
+    scripted.troubles["HEAD"] = ["403"]
+    with open_for_reading(scripted.uri("v")) as file:
+        assert file.read() == DATA
 
 
 def test_a_denied_bucket_is_storage_trouble(scripted) -> None:

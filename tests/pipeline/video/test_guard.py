@@ -377,7 +377,7 @@ def test_a_mount_that_stays_away_is_not_the_videos_fault(decoder, video, monkeyp
 
 def test_an_object_that_is_denied_costs_its_own_row(scripted, video):
     row = of_bucket(scripted, video("ordinary"))
-    scripted.troubles["HEAD"] = ["403"]
+    scripted.troubles["HEAD"] = ["403", "", "403"]  # the object, its bucket, the object
     with Decoder(PATIENT) as decoder, pytest.raises(VideoError, match="storage denies it") as caught:
         read(decoder, row)
     assert caught.value.reason == "unreadable"
