@@ -45,7 +45,9 @@ class Rounds:
     def _close(self) -> None:
         """Count the losses of the round that ended."""
         num_made = self._num_before - len(self._left)
-        got_nowhere = num_made < (max(1, self._lost_at_once) if self._reason else 1)
+        # fewer units than it takes to break a round off: something else did, and any progress is some
+        lost_at_once = self._lost_at_once if self._num_before > self._lost_at_once else 1
+        got_nowhere = num_made < (max(1, lost_at_once) if self._reason else 1)
         # of a round that broke off most were never tried, or were under way when it did
         attempts_now = dict(self._attempts)  # at once: news of workers that are dying comes in another thread
         beyond_help = {unit for (unit, _), attempts in attempts_now.items() if attempts >= ATTEMPTS}

@@ -99,6 +99,21 @@ def test_a_round_that_loses_more_than_it_makes_is_the_last() -> None:
     assert set(found) == {1, -1}
 
 
+def test_a_small_run_that_broke_off_goes_on_as_long_as_it_gets_somewhere() -> None:
+    rounds = Rounds(UNITS, lost_at_once=32)
+    rounds.next()
+    made(rounds, 3)
+    rounds.broke_off("a node went away")
+    assert indices(rounds.next()) == [1, 2, 0]
+    made(rounds, 1)
+    made(rounds, 2)
+    rounds.broke_off("a node went away")
+    assert indices(rounds.next()) == [0]
+    rounds.broke_off("a node went away")
+    assert rounds.next() == []
+    assert rounds.given_up() == [(-1, "1 more units were not made: workers died again and again (a node went away)")]
+
+
 def test_news_may_come_while_a_round_is_closed() -> None:
     """Workers that were lost to the driver may still speak; what they say comes in another thread."""
     rounds, stop, said = Rounds(UNITS), threading.Event(), [0]
