@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 
 from pipeline.sources.issues import Issues
+from pipeline.storage.patience import MOUNT_IS_AWAY
 from pipeline.store import resolve
-from schemas.errors import UsageError
+from schemas.errors import StorageError, UsageError
 
 # A file in a folder is a video when its name ends so, in any case. A file that a list names is taken as it is.
 VIDEO_EXTENSIONS = frozenset(
@@ -91,8 +92,8 @@ class Listing:
 def list_videos(videos: str, issues: Issues, progress: Progress | None = None) -> Listing:
     """All videos below a folder. Hidden files and folders are skipped; files of other kinds are counted as ignored.
 
-    Raises UsageError where the folder is missing or can't be listed. A folder inside it that can't be listed, or a
-    file that can't be looked at, is an issue.
+    Raises UsageError where the folder is missing or can't be listed, and StorageError where a mount is away. A folder
+    inside it that can't be listed, or a file that can't be looked at, is an issue.
     """
     listing = Listing(videos, issues, progress)
     if listing.is_local:
@@ -119,9 +120,19 @@ def _scan_local(listing: Listing) -> None:
                 for entry in entries:
                     _scan_entry(listing, entry, folder, folders, links)
         except OSError as error:
+            _require_a_mount(path, error)
             if not folder:
                 raise UsageError(f"{listing.videos}: can't list this folder of videos ({error.strerror})") from None
             listing.issues.add("unreadable_folder", folder[:-1], error.strerror or "can't be listed")
+
+
+def _require_a_mount(path: str, error: OSError) -> None:
+    """Raises StorageError where a whole mount is away: an index without its files would take their products away."""
+    if error.errno in MOUNT_IS_AWAY:
+        raise StorageError(
+            f"{path}: can't be looked at now ({(error.strerror or str(error)).lower()}); see to the mount that it lies "
+            "on, then run the same command again"
+        )
 
 
 def _scan_entry(listing: Listing, entry: os.DirEntry[str], folder: str, folders: list[str], links: list[str]) -> None:
@@ -138,6 +149,7 @@ def _scan_entry(listing: Listing, entry: os.DirEntry[str], folder: str, folders:
         try:
             info = entry.stat()
         except OSError as error:
+            _require_a_mount(f"{listing.root}/{folder}{name}", error)
             listing.issues.add("unreadable_file", folder + name, error.strerror or "can't be read")
             return
         if stat.S_ISREG(info.st_mode):

@@ -48,6 +48,12 @@ _TRANSIENT_ERRNO = frozenset(
     | {errno.ENETUNREACH, errno.ENETDOWN}
 )
 
+# What the system says of a mount whose server is away or gone, and of too many open files: it is of no file's making
+MOUNT_IS_AWAY = frozenset(
+    {errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN}
+    | {errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE}
+)
+
 
 class Truncated(OSError):  # noqa: N818 (it is not an error of the file, but of the answer)
     """A server answered with fewer bytes than it has."""

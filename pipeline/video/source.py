@@ -8,7 +8,6 @@ its blocks as long as one follows on the other. A window needs few blocks, and t
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import time
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
+from pipeline.storage.patience import MOUNT_IS_AWAY
 from pipeline.video.errors import VideoError
 from schemas.errors import StorageError
 
@@ -33,13 +33,6 @@ class _Blocks(NamedTuple):
 
 ON_DISK = _Blocks(1 << 16, at_once=1, kept=256)  # 16 MiB; the system's own cache is behind it
 ON_STORE = _Blocks(1 << 18, at_once=8, kept=256)  # 64 MiB
-
-
-# What the system says of a mount whose server is away or gone, and of too many open files: not of this file
-_NOT_THE_FILES = frozenset(
-    {errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN}
-    | {errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE}
-)
 
 
 class Source:
@@ -106,7 +99,7 @@ def _input_errors(where: str) -> Iterator[None]:
     except (MemoryError, StorageError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _NOT_THE_FILES:
+        if isinstance(error, OSError) and error.errno in MOUNT_IS_AWAY:
             raise _not_the_files(where, error) from None
         what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise VideoError("unreadable", f"the file can't be opened ({what})") from None
@@ -195,7 +188,7 @@ class _Ranges(io.RawIOBase):
         try:
             data = self._file.read(stop - start) or b""
         except OSError as error:
-            if error.errno in _NOT_THE_FILES:
+            if error.errno in MOUNT_IS_AWAY:
                 self.trouble = _not_the_files(self.name, error)
                 raise self.trouble from None
             raise

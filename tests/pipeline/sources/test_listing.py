@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import sys
@@ -12,7 +13,7 @@ import pytest
 from pipeline.sources.issues import Issues
 from pipeline.sources.listing import Listing, is_video_name, list_videos
 from pipeline.store import resolve
-from schemas.errors import UsageError
+from schemas.errors import StorageError, UsageError
 
 
 def listed(videos) -> tuple[Listing, Issues]:
@@ -128,6 +129,21 @@ def test_an_unreadable_folder_is_an_issue_and_the_rest_goes_on() -> None:
             {"kind": "unreadable_folder", "line": None, "value": "shut", "detail": "Permission denied"}
         ]
         (root / "shut").chmod(0o755)
+
+
+def test_a_mount_that_is_away_is_no_issue_but_the_end(make_tree, monkeypatch) -> None:
+    """Or an index would forget all that lies on it, and the next run take away what was made of that."""
+    root = make_tree("a/x.mp4", "mount/y.mp4")
+    scandir = os.scandir
+
+    def scan(path: str):
+        if path.endswith("mount/"):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(StorageError, match=r"mount/: can't be looked at now .stale file handle"):
+        listed(root)
 
 
 def test_an_unreadable_root_is_a_usage_error() -> None:
