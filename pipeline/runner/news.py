@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ray
@@ -44,6 +44,13 @@ def _post(mailbox: Any, news: Any) -> None:
             ray.get(heard)
 
 
+def pass_on(all_news: Iterable[Any], listener: Callable[[Any], None]) -> None:
+    """Tell a listener. That it can't show some of it (its terminal or log is gone) ends neither the run nor its ears."""
+    for news in all_news:
+        with contextlib.suppress(OSError):
+            listener(news)
+
+
 @contextlib.contextmanager
 def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
     """Gives a function that workers elsewhere may call; what they say reaches `listener` here.
@@ -58,8 +65,7 @@ def hearing(listener: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 
     def take() -> None:
         with contextlib.suppress(ray.exceptions.RayError):
-            for news in ray.get(mailbox.take.remote(), timeout=30):
-                listener(news)
+            pass_on(ray.get(mailbox.take.remote(), timeout=30), listener)
 
     def poll() -> None:
         while not stop.wait(POLL_S):
