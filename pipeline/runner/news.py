@@ -45,7 +45,7 @@ def _post(mailbox: Any, news: Any) -> None:
 
 
 def pass_on(all_news: Iterable[Any], listener: Callable[[Any], None]) -> None:
-    """Tell a listener. That it can't show some of it (its terminal or log is gone) ends neither the run nor its ears."""
+    """Tell a listener. That it can't show some of it (its log's disk is full) ends neither the run nor its ears."""
     for news in all_news:
         with contextlib.suppress(OSError):
             listener(news)

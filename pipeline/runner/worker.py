@@ -14,6 +14,7 @@ from pipeline import chaos, receipts
 from pipeline.graph import Product, Unit
 from pipeline.runner.facts import node_name
 from pipeline.stages import Stage, stage_module
+from pipeline.storage.patience import MOUNT_IS_AWAY
 from pipeline.store import Store
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
@@ -81,6 +82,9 @@ def _explain(error: Exception) -> tuple[str, bool]:
     """What to tell the user, and whether going on is pointless."""
     if isinstance(error, ReelmillError):
         return str(error), isinstance(error, StorageError)
+    if isinstance(error, OSError) and error.errno in MOUNT_IS_AWAY:
+        said = f"{error.filename or 'the dataset'} on {node_name()} ({(error.strerror or str(error)).lower()})"
+        return f"can't get at {said}; see to the mount that it lies on, then run the same command again", True
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"at {place.filename}:{place.lineno}; this is a bug, please report it"
     return f"{type(error).__name__}: {error} ({where})", False
