@@ -83,7 +83,7 @@ def _explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, ReelmillError):
         return str(error), isinstance(error, StorageError)
     if isinstance(error, OSError) and error.errno in MOUNT_IS_AWAY:
-        said = f"{error.filename or 'the dataset'} on {node_name()} ({(error.strerror or str(error)).lower()})"
+        said = f"{error.filename or 'the dataset'} on {_this_node()} ({(error.strerror or str(error)).lower()})"
         return f"can't get at {said}; see to the mount that it lies on, then run the same command again", True
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"at {place.filename}:{place.lineno}; this is a bug, please report it"

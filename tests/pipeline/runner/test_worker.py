@@ -28,7 +28,7 @@ def test_a_mount_that_is_away_ends_the_run_and_is_no_bug(
         raise OSError(number, os.strerror(number), "/data/x")
 
     monkeypatch.setattr(receipts, "standing", fail)
-    monkeypatch.setattr(worker, "node_name", lambda: "n1")
+    monkeypatch.setattr(worker, "_this_node", lambda: "n1")
     product = Product("clips", "c", settings={}, upstream={}, code_version=1)
     row = worker.step(dict(ROW), product=product, store=Store(str(tmp_path)), limits=Limits(), tell=lambda news: None)
     assert row["fatal"] is is_fatal
