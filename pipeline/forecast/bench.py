@@ -92,9 +92,10 @@ def lay_out(
     for part in ("whole", "short"):
         for number in range(rounds):
             for index, cut in enumerate(cuts):
-                laid.append({**getattr(cut, part), "video_id": f"{part}-{number:03d}-{index:03d}"})
+                as_is = getattr(cut, part)
+                laid.append({**as_is, "video_id": _as_long(f"{part[0]}{number}-{index}-", as_is["video_id"])})
     for number in range(NUM_NONE):
-        nothing = {"uri": f"{folder}/no-such-video", "video_id": f"none-{number}"}
+        nothing = {"uri": f"{folder}/no-such-video", "video_id": _as_long(f"n{number}-", rows[0]["video_id"])}
         laid.append({**rows[0], "start_s": None, "end_s": None, **nothing})
     store = Store(folder)
     table = pa.Table.from_pylist(laid, schema=manifest.schema)
@@ -111,6 +112,11 @@ def lay_out(
         for index, (one, cut) in enumerate(zip(picked, cuts, strict=True))
     ]
     return Bench(store, tuple(videos), tuple(units[-NUM_NONE:]))
+
+
+def _as_long(name: str, video_id: str) -> str:
+    """`name`, and as much of an id as makes it that long: ids stand in all tables, several times in the smallest."""
+    return name + video_id[len(name) :]
 
 
 class _Cut:

@@ -119,3 +119,15 @@ def test_a_video_that_hangs_its_reader_costs_only_itself(videos, tmp_path: Path)
     found = lengths_s([videos[0], str(tmp_path / "pipe.mp4"), videos[1]], timeout_s=5)
     assert found[1] is None
     assert found[2] == pytest.approx(2.0, abs=0.1)
+
+
+def test_ids_are_as_long_as_those_they_stand_for(tmp_path: Path) -> None:
+    """Ids fill much of a small unit's files: a workbench of shorter ones would promise smaller files."""
+    table = manifest(["/a", "/b"])
+    table = table.set_column(0, table.schema.field(0), pa.array(["a-video-with-a-long-name", "b"]))
+    bench = bench_of(tmp_path, table, [2.0, 2.0], rounds=2)
+    ids = {
+        part: [unit_rows(bench.store, unit)[0].video_id for unit in bench.units(part)] for part in ("whole", "short")
+    }
+    assert [len(video_id) for video_id in ids["whole"]] == [24, 5, 24, 5]
+    assert len({*ids["whole"], *ids["short"]}) == 8
