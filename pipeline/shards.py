@@ -69,6 +69,12 @@ def read_shard(file: pa.NativeFile | BinaryIO) -> Iterator[tuple[str, dict[str, 
         buffered.detach()  # or it closes a file that is not its own
 
 
+def shard_bytes(num_bytes: int) -> int:
+    """The size of the shard whose samples take `num_bytes`, headers and all: the end of a tar is two empty blocks, and
+    the whole is filled up to records of 10 KiB."""
+    return -(-(num_bytes + 2 * BLOCK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Where a sample is in its shard: bytes [start, stop), headers and all."""

@@ -143,6 +143,7 @@ def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: floa
         raise ReelmillError(f"{probe.product.path}: not one clip that was looked at gave features; run it to see why")
     clips = np.array([batch.clips for batch in probe.batches], np.float64)
     units = manifest.num_units
+    filled = units * (1 - _lost(source.probe) ** (manifest.num_rows / units))  # units that have rows
 
     def per_clip(name: str) -> Doubtful:
         return ratio(np.array([getattr(batch, name) for batch in probe.batches], np.float64), clips)
@@ -160,11 +161,17 @@ def _features(probe: ProductProbe, source: Whole, manifest: Manifest, rate: floa
         ),
         grows_with="clips",
         items=source.items * per_clip("rows"),
-        num_bytes=source.items * per_clip("num_bytes") + probe.unit_bytes * units,
+        num_bytes=source.items * per_clip("num_bytes") + probe.unit_bytes * units + probe.filled_bytes * filled,
         objects=probe.files_per_unit * units + 1,
         largest_items=0.0,
         is_given=rate is not None,
     )
+
+
+def _lost(probe: ProductProbe) -> float:
+    """The share of videos that give nothing."""
+    weight = _of(probe.videos, "weight")
+    return float(weight[_of(probe.videos, "items") == 0].sum() / weight.sum())
 
 
 def _load(probe: ProductProbe, *, worker_s: Doubtful, cpu_s: Doubtful, largest_unit_s: float, pool: Pool) -> Load:

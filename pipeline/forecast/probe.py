@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,14 +10,17 @@ import numpy as np
 
 from pipeline import receipts
 from pipeline.forecast.bench import Bench
+from pipeline.forecast.stored import Stored, grown, line_of
 from pipeline.forecast.worker import Timed, Workers, ask_once, make_card
 from pipeline.graph import Product, Unit
+from pipeline.shards import sample_spans, shard_bytes
 from pipeline.threads import num_cores
 from schemas.config import Clips, Features, Limits
 from schemas.errors import ReelmillError
 from schemas.forecast import Device
 
 BATCHES: dict[Device, int] = {"cpu": 1, "gpu": 4}  # of clips, in what features are timed on at once
+WARM_TRIES = 8  # units of which nothing may come
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class ProductProbe:
     unit_s: float  # of each unit, beside its videos
     unit_cpu_s: float
     unit_bytes: float
+    filled_bytes: float  # of each unit that has rows, beside them and beside `unit_bytes`: of features
     files_per_unit: int
     videos: tuple[VideoCost, ...]  # clips and flow
     batches: tuple[BatchCost, ...]  # features
@@ -91,7 +96,8 @@ class Prober:
         units, others = bench.units(part), bench.units("short") if is_first else []
         if not is_first:  # the budget may have left out some of its clips
             units = [unit for unit in units if unit.index in self._made[next(iter(product.upstream))]]
-        with Workers(product, bench.store, self._limits, count=count, warm=self._warm(product)) as workers:
+        warm = self._warm(product)
+        with Workers(product, bench.store, self._limits, count=count, warm=warm) as workers:
             timed = list(workers.run(units, budget_s=self._budget_s, at_least=max(count, 2)))
             none = list(workers.run(bench.none, budget_s=0, at_least=len(bench.none)))
             rest = list(workers.run(others, budget_s=np.inf, at_least=len(others)))
@@ -114,6 +120,7 @@ class Prober:
             unit_s=_median(one.wall_s for one in none),
             unit_cpu_s=_median(one.cpu_s for one in none),
             unit_bytes=_median(one.num_bytes for one in none),
+            filled_bytes=0.0,
             files_per_unit=none[0].num_files,
             videos=tuple(costs),
             batches=(),
@@ -123,6 +130,8 @@ class Prober:
     def _costs(self, product: Product, part: str, timed: Sequence[Timed], none: Sequence[Timed]) -> list[VideoCost]:
         """What each video that was timed costs, all of it, without what its unit costs beside it."""
         empty = {name: _median(getattr(one, name) for one in none) for name in ("wall_s", "cpu_s", "num_bytes")}
+        stored = self._stored(product, timed, empty["num_bytes"]) if part == "short" else {}
+        line = line_of(list(stored.values()))
         costs = []
         for number, video in enumerate(self._bench.videos):
             units = {unit.index for unit in getattr(video, part)}
@@ -138,9 +147,26 @@ class Prober:
                     scale * max(0.0, _mean(getattr(one, name) for one in mine) - empty[name]) for name in empty
                 )
                 items = scale * mine[0].items
+                if part == "short":
+                    num_bytes = grown(stored[mine[0].unit], items, line)
                 costs.append(VideoCost(number, video.picked.weight, wall_s, cpu_s, items, num_bytes))
         self._costs_of[product.path] = {cost.video: cost for cost in costs}
         return costs
+
+    def _stored(self, product: Product, timed: Sequence[Timed], empty: float) -> dict[int, Stored]:
+        """unit -> its bytes. Beside the units that were timed, one of all their items: it tells what comes but once."""
+        store = self._bench.store
+        joined = self._bench.join(product, self._groups(product, sys.maxsize)[0], 0)
+        receipt = receipts.require(store, product.path, joined, product.unit_fingerprint(joined))
+        all_bytes = {one.unit: (one.items, one.num_bytes) for one in timed}
+        all_bytes[joined.index] = (receipt.items, sum(file.bytes for file in receipt.files))
+        found = {}
+        for unit, (items, num_bytes) in all_bytes.items():
+            with store.open(f"{product.path}/{product.kind}-{unit:06d}.tar") as file:
+                samples = sum(span.stop - span.start for _, span in sample_spans(file))
+            rest = num_bytes - shard_bytes(samples) - (empty - shard_bytes(0))
+            found[unit] = Stored(items, samples, max(0.0, rest))
+        return found
 
     def _by_stride(self, flow: Product) -> bool:
         return Clips.model_validate(self._products[f"clips/{flow.settings['clips']}"].settings).windows == "stride"
@@ -152,15 +178,15 @@ class Prober:
             return bool(used == "cuda")
         return product.kind == "features" and self._has_gpu
 
-    def _warm(self, product: Product) -> Unit:
-        """A unit of one clip, where windows go by a stride: a worker's first is not timed."""
+    def _warm(self, product: Product) -> list[Unit]:
+        """Units of one clip, where windows go by a stride: a worker's first with items is not timed."""
         if product.kind == "clips":
-            return self._bench.videos[0].short[0]
+            return list(self._bench.units("short")[:WARM_TRIES])
         made = self._made[next(iter(product.upstream))]
         filled = [unit for unit in self._bench.units("short") if unit.index in made and made[unit.index].items]
         if not filled:  # flow where windows do not go by a stride is made of whole videos alone
             filled = [unit for unit in self._bench.units("whole") if unit.index in made and made[unit.index].items]
-        return min(filled, key=lambda unit: made[unit.index].items)
+        return sorted(filled, key=lambda unit: made[unit.index].items)[:WARM_TRIES]
 
     # ------------------------------------------------------------ features
 
@@ -169,7 +195,10 @@ class Prober:
         settings = Features.model_validate(product.settings)
         source = self._products[settings.source]
         is_rated = product.name in self._rated
-        groups = self._groups(source, 1 if is_rated else BATCHES["gpu" if on_gpu else "cpu"] * settings.batch_size)
+        warm = self._warm(product)
+        least = self._made[source.path][warm[0].index].items + 1  # or their bytes could not be told from their file's
+        num_clips = least if is_rated else max(least, BATCHES["gpu" if on_gpu else "cpu"] * settings.batch_size)
+        groups = self._groups(source, num_clips)
         if is_rated:
             groups = groups[:1]
         joined = [bench.join(source, group, number) for number, group in enumerate(groups)]
@@ -177,12 +206,14 @@ class Prober:
             into.index: sum(self._made[source.path][unit.index].items for unit in group)
             for into, group in zip(joined, groups, strict=True)
         }
-        with Workers(product, bench.store, self._limits, count=1, warm=self._warm(product)) as workers:
-            if on_gpu:  # the shapes of whole batches are new to it, too
-                list(workers.run(joined[:1], budget_s=np.inf, at_least=1))
-            timed = list(workers.run(joined, budget_s=self._budget_s, at_least=1))
+        with Workers(product, bench.store, self._limits, count=1, warm=warm) as workers:
+            # the shapes of whole batches are new to it: the first is made once more, and counts where nothing else was
+            again = [] if is_rated else joined[:1]
+            timed = list(workers.run([*joined, *again], budget_s=self._budget_s, at_least=2 if on_gpu else 1))
+            timed = timed[1:] or timed
             (none,) = workers.run(bench.none[:1], budget_s=np.inf, at_least=1)
         self._made[product.path] = {}
+        file_bytes = line_of([Stored(one.items, 0, one.num_bytes - none.num_bytes) for one in (workers.warmed, *timed)])
         return ProductProbe(
             product=product,
             device="gpu" if on_gpu or is_rated else "cpu",
@@ -192,6 +223,7 @@ class Prober:
             unit_s=0.0 if is_rated else none.wall_s,
             unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,
+            filled_bytes=file_bytes.fixed,
             files_per_unit=none.num_files,
             videos=(),
             batches=tuple(
@@ -200,7 +232,7 @@ class Prober:
                     rows=one.items,
                     worker_s=max(0.0, one.wall_s - none.wall_s),
                     cpu_s=max(0.0, one.cpu_s - none.cpu_s),
-                    num_bytes=max(0.0, one.num_bytes - none.num_bytes),
+                    num_bytes=max(0.0, one.num_bytes - none.num_bytes - file_bytes.fixed),
                 )
                 for one in timed
                 if one.items

@@ -42,13 +42,15 @@ class Timed:
 class Workers:
     """Processes that hold one product's stage open: `with Workers(…) as workers: for timed in workers.run(units): …`
 
-    The first of them makes the card, in `card_s`. `open_s` is what the slowest took to load its code and its model and
-    to make `warm` for the first time.
+    The first of them makes the card, in `card_s`. Each makes the units of `warm` until one gives items: what only fails
+    leaves code unloaded and uncompiled. `open_s` is what the slowest took to load its code and its model and to make
+    that one, `warmed`.
     """
 
-    def __init__(self, product: Product, store: Store, limits: Limits, *, count: int, warm: Unit) -> None:
-        self._product, self._count, self._arguments = product, count, (product, store.uri, limits, warm)
+    def __init__(self, product: Product, store: Store, limits: Limits, *, count: int, warm: Sequence[Unit]) -> None:
+        self._product, self._count, self._arguments = product, count, (product, store.uri, limits, tuple(warm))
         self.card_s = self.open_s = 0.0
+        self.warmed: Timed
 
     def __enter__(self) -> Workers:
         context = get_context("spawn")  # as Ray does: nothing of this process is shared
@@ -59,7 +61,9 @@ class Workers:
             try:
                 self.card_s = self._result(self._pool.submit(make_card, self._product, self._arguments[1]))
                 opened = [self._pool.submit(_open, *self._arguments) for _ in range(self._count)]
-                self.open_s = max(self._result(future) for future in opened)
+                results = [self._result(future) for future in opened]
+                self.open_s = max(taken_s for taken_s, _ in results)
+                self.warmed = results[0][1]
             except BaseException:
                 self._pool.shutdown(cancel_futures=True)
                 raise
@@ -130,19 +134,22 @@ def _remember(barrier: Any) -> None:
     _state["barrier"] = barrier
 
 
-def _open(product: Product, uri: str, limits: Limits, warm: Unit) -> float:
+def _open(product: Product, uri: str, limits: Limits, warm: Sequence[Unit]) -> tuple[float, Timed]:
     """Open the stage, make a first unit, and wait for the others, so that all cores are busy from the first timing."""
     began_s = time.perf_counter()
     try:
         stage: Stage = stage_module(product.kind).open_stage(product, Store(uri), limits)
-        stage(warm)
+        _state["stage"] = stage
+        taken_s = time.perf_counter() - began_s
+        for unit in warm:
+            timed = _time(unit)
+            if timed.items:
+                break
     except BaseException:
         _state["barrier"].abort()  # nobody waits for one that will not come
         raise
-    taken_s = time.perf_counter() - began_s
-    _state["stage"] = stage
     _state["barrier"].wait(OPENING_S)
-    return taken_s
+    return taken_s + timed.wall_s, timed
 
 
 def _time(unit: Unit) -> Timed:

@@ -47,7 +47,14 @@ def clips_probe(**changes) -> ProductProbe:
         for n, size in enumerate(SAMPLE["bytes"])
     ]
     of = {"device": "cpu", "cores_per_worker": 1, "card_s": 1.0, "open_s": 2.0, "unit_s": 0.5, "unit_cpu_s": 0.25}
-    of |= {"unit_bytes": 2000, "files_per_unit": 4, "videos": tuple(videos), "batches": (), "num_lost": 0}
+    of |= {
+        "unit_bytes": 2000,
+        "filled_bytes": 0.0,
+        "files_per_unit": 4,
+        "videos": tuple(videos),
+        "batches": (),
+        "num_lost": 0,
+    }
     return ProductProbe(**{"product": product("clips", "a")} | of | changes)
 
 
@@ -89,6 +96,23 @@ def test_features_follow_from_their_clips() -> None:
     assert features.items.value == pytest.approx(6000)
     assert features.num_bytes.value == pytest.approx(200 * 3000 + 2000 * 100)
     assert features.load.largest_unit_s == pytest.approx(0.4 * 30 + 0.5)
+
+
+def test_what_a_file_of_features_holds_beside_its_rows_is_counted_once_a_unit() -> None:
+    _, features = wholes(clips_probe(), features_probe(filled_bytes=1500.0))
+    assert features.num_bytes.value == pytest.approx(200 * 3000 + (2000 + 1500) * 100)
+
+
+def test_units_whose_videos_are_all_lost_hold_no_rows() -> None:
+    """One video in five gives nothing; of units of two, one in twenty-five holds no rows."""
+    videos = [VideoCost(n, 1.0, 1.0, 1.0, 0.0 if n == 2 else 5.0, 100.0) for n in range(5)]
+    for num_videos, share in ((1, 4 / 5), (2, 24 / 25)):
+        found = manifest_of(manifest(), plan_units(manifest(), num_videos))
+        probes = [clips_probe(videos=tuple(videos)), features_probe(filled_bytes=1500.0)]
+        _, features = predict(probes, SAMPLE, found, rates={}, pools=Pools())
+        num_units = 1000 / num_videos
+        rows_bytes = 200 * features.items.value / 2
+        assert features.num_bytes.value == pytest.approx(rows_bytes + num_units * (2000 + share * 1500))
 
 
 def test_a_rate_that_was_given_takes_the_place_of_what_was_measured() -> None:
