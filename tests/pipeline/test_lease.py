@@ -80,7 +80,13 @@ class Far:
 
 
 def other_process(store: Store) -> subprocess.Popen[str]:
-    child = subprocess.Popen([sys.executable, "-c", HOLDING, store.uri], stdout=subprocess.PIPE, text=True)
+    # a shell that started the tests in the background has them ignore Ctrl-C, and children inherit that
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, store.uri],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     return child

@@ -25,8 +25,8 @@ def store(tmp_path) -> Store:
     """Three units: a red clip, none, and a blue clip."""
     store = Store(str(tmp_path))
     product = Product("clips", "c", SPEC.model_dump(mode="json"), {}, 1)
-    card = {"product": "clips/c", "fingerprint": "f", "code_version": 1, "settings": dict(product.settings)}
-    receipts.write_card(store, Card(**card, upstream={}, details={}, versions={}))
+    card = {"product": "clips/c", "fingerprint": product.fingerprint, "code_version": 1}
+    receipts.write_card(store, Card(**card, settings=dict(product.settings), upstream={}, details={}, versions={}))
     for index, colour in enumerate((RED, None, BLUE)):
         with receipts.begin(store, product, Unit(index, index, 1, "r")) as writer:
             with ShardWriter(writer.file(f"clips-{index:06d}.tar")) as shard:
@@ -64,8 +64,8 @@ def write_flow(store: Store, *, clip_ids: list[str]) -> None:
     """A flow product of one unit: 8 fields a second, of which 5 are real, to the right and then still."""
     spec = Flow(clips="c", encoding="png")
     product = Product("flow", "f", spec.model_dump(mode="json", by_alias=True), {}, 1)
-    card = {"product": "flow/f", "fingerprint": "f", "code_version": 1, "settings": dict(product.settings)}
-    receipts.write_card(store, Card(**card, upstream={}, details={}, versions={}))
+    card = {"product": "flow/f", "fingerprint": product.fingerprint, "code_version": 1}
+    receipts.write_card(store, Card(**card, settings=dict(product.settings), upstream={}, details={}, versions={}))
     flow = np.zeros((8, 48, 64, 2), np.float32)
     flow[:5, ..., 0] = 3
     members = clip_members([encode_field(field, spec) for field in flow], spec, height=48, width=64)

@@ -120,6 +120,7 @@ def _rows(dataset: Any, videos: Any, **columns: Any) -> None:
             values = change(table[name].to_pylist())
             place = table.schema.get_field_index(name)
             table = table.set_column(place, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+        receipts.retract(dataset.store, product.path, unit.index)  # what stands would be kept
         with receipts.begin(dataset.store, product, unit) as writer:
             writer.table(f"part-{unit.index:06d}.parquet", table)
             writer.commit(ledger, items=table.num_rows)
@@ -142,6 +143,7 @@ def test_maps_are_refused(dataset: Any, make_order_task: Callable[..., Any]) -> 
     dataset.write(make_order_task(12))
     product, (unit, *_) = dataset.features["c3d"], dataset.units
     ledger = receipts.read_ledger(dataset.store, product.path, unit.index)
+    receipts.retract(dataset.store, product.path, unit.index)
     with receipts.begin(dataset.store, product, unit) as writer:
         writer.file("maps-000000.tar").write(b"")
         writer.commit(ledger, items=0)
