@@ -21,6 +21,7 @@ from schemas.forecast import Device
 
 BATCHES: dict[Device, int] = {"cpu": 1, "gpu": 4}  # of clips, in what features are timed on at once
 WARM_TRIES = 8  # units of which nothing may come
+MEASURED = ("worker_s", "cpu_s", "num_bytes")  # of a unit, and of a video
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Prober:
         self._has_gpu, self._rated = has_gpu, rated
         self._products: dict[str, Product] = {}
         self._made: dict[str, dict[int, Timed]] = {}  # product -> unit -> what it gave
+        self._empty: dict[str, dict[str, float]] = {}  # product -> what a unit without a video costs
         self._costs_of: dict[str, dict[int, VideoCost]] = {}  # product -> video of the sample -> its cost
 
     def probe(self, product: Product) -> ProductProbe:
@@ -117,7 +119,7 @@ class Prober:
             cores_per_worker=0 if on_gpu else 1,
             card_s=workers.card_s,
             open_s=workers.open_s,
-            unit_s=_median(one.wall_s for one in none),
+            unit_s=_median(one.worker_s for one in none),
             unit_cpu_s=_median(one.cpu_s for one in none),
             unit_bytes=_median(one.num_bytes for one in none),
             filled_bytes=0.0,
@@ -129,28 +131,46 @@ class Prober:
 
     def _costs(self, product: Product, part: str, timed: Sequence[Timed], none: Sequence[Timed]) -> list[VideoCost]:
         """What each video that was timed costs, all of it, without what its unit costs beside it."""
-        empty = {name: _median(getattr(one, name) for one in none) for name in ("wall_s", "cpu_s", "num_bytes")}
-        stored = self._stored(product, timed, empty["num_bytes"]) if part == "short" else {}
+        self._empty[product.path] = empty = {name: _median(getattr(one, name) for one in none) for name in MEASURED}
+        if part == "short":
+            costs = self._costs_by_clip(product, timed, empty)
+        else:
+            costs = []
+            for number, video in enumerate(self._bench.videos):
+                if mine := _of_units(timed, video.whole):
+                    spent = {name: video.scale * value for name, value in _beside(mine, empty).items()}
+                    costs.append(VideoCost(number, video.picked.weight, items=video.scale * mine[0].items, **spent))
+        self._costs_of[product.path] = {cost.video: cost for cost in costs}
+        return costs
+
+    def _costs_by_clip(self, flow: Product, timed: Sequence[Timed], empty: Mapping[str, float]) -> list[VideoCost]:
+        """The same for flow that was timed on a clip of each video."""
+        source = next(iter(flow.upstream))
+        stored = self._stored(flow, timed, empty["num_bytes"])
         line = line_of(list(stored.values()))
         costs = []
         for number, video in enumerate(self._bench.videos):
-            units = {unit.index for unit in getattr(video, part)}
-            mine = [one for one in timed if one.unit in units]
-            scale = video.scale
-            if part == "short" and mine:
-                of_clips = self._costs_of[next(iter(product.upstream))].get(number)
-                if of_clips is None:
-                    continue  # how many clips it has is not known
-                scale = of_clips.items / mine[0].items if mine[0].items else 1.0
-            if mine:
-                wall_s, cpu_s, num_bytes = (
-                    scale * max(0.0, _mean(getattr(one, name) for one in mine) - empty[name]) for name in empty
+            mine, clips = _of_units(timed, video.short), _of_units(self._made[source].values(), video.short)
+            whole = self._costs_of[source].get(number)
+            if not mine or whole is None:
+                continue  # how many clips it has is not known
+            times = whole.items / mine[0].items if mine[0].items else 1.0
+            spent, of_clips = _beside(mine, empty), _beside(clips, self._empty[source])
+            items = times * mine[0].items
+            costs.append(
+                VideoCost(
+                    video=number,
+                    weight=video.picked.weight,
+                    worker_s=flow_of_whole(
+                        spent["worker_s"], times=times, of_clips=of_clips["worker_s"], whole_clips=whole.worker_s
+                    ),
+                    cpu_s=flow_of_whole(
+                        spent["cpu_s"], times=times, of_clips=of_clips["cpu_s"], whole_clips=whole.cpu_s
+                    ),
+                    items=items,
+                    num_bytes=grown(stored[mine[0].unit], items, line),
                 )
-                items = scale * mine[0].items
-                if part == "short":
-                    num_bytes = grown(stored[mine[0].unit], items, line)
-                costs.append(VideoCost(number, video.picked.weight, wall_s, cpu_s, items, num_bytes))
-        self._costs_of[product.path] = {cost.video: cost for cost in costs}
+            )
         return costs
 
     def _stored(self, product: Product, timed: Sequence[Timed], empty: float) -> dict[int, Stored]:
@@ -186,6 +206,10 @@ class Prober:
         filled = [unit for unit in self._bench.units("short") if unit.index in made and made[unit.index].items]
         if not filled:  # flow where windows do not go by a stride is made of whole videos alone
             filled = [unit for unit in self._bench.units("whole") if unit.index in made and made[unit.index].items]
+        if not filled:
+            raise ReelmillError(
+                f"{product.path}: no video that was looked at gives a clip to time it on; look at more with --videos"
+            )
         return sorted(filled, key=lambda unit: made[unit.index].items)[:WARM_TRIES]
 
     # ------------------------------------------------------------ features
@@ -220,7 +244,7 @@ class Prober:
             cores_per_worker=0 if on_gpu or is_rated else num_cores(),
             card_s=workers.card_s,
             open_s=workers.open_s,
-            unit_s=0.0 if is_rated else none.wall_s,
+            unit_s=0.0 if is_rated else none.worker_s,
             unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,
             filled_bytes=file_bytes.fixed,
@@ -230,7 +254,7 @@ class Prober:
                 BatchCost(
                     clips=clips[one.unit],
                     rows=one.items,
-                    worker_s=max(0.0, one.wall_s - none.wall_s),
+                    worker_s=max(0.0, one.worker_s - none.worker_s),
                     cpu_s=max(0.0, one.cpu_s - none.cpu_s),
                     num_bytes=max(0.0, one.num_bytes - none.num_bytes - file_bytes.fixed),
                 )
@@ -257,6 +281,26 @@ class Prober:
             groups[-1].append(unit)
             count += made[unit.index].items
         return groups[:-1] if count < num_clips and len(groups) > 1 else groups
+
+
+def flow_of_whole(flow: float, *, times: float, of_clips: float, whole_clips: float) -> float:
+    """Seconds for the flow of a whole video, from `flow` and `of_clips`, those for the flow and the clips of a part of
+    it, and `whole_clips`, those for the clips of the whole; `times`: how many times as many clips it has.
+
+    Both products open and decode the video alike, and the whole of it in one go: only what the flow of the part took
+    beyond that comes with each clip.
+    """
+    return max(flow, whole_clips + times * (flow - of_clips))
+
+
+def _of_units(timed: Iterable[Timed], units: Sequence[Unit]) -> list[Timed]:
+    indices = {unit.index for unit in units}
+    return [one for one in timed if one.unit in indices]
+
+
+def _beside(timed: Sequence[Timed], empty: Mapping[str, float]) -> dict[str, float]:
+    """What units of the same video cost beside what an empty one does."""
+    return {name: max(0.0, _mean(getattr(one, name) for one in timed) - empty[name]) for name in MEASURED}
 
 
 def _median(values: Iterable[float]) -> float:

@@ -30,7 +30,7 @@ class Timed:
     """One unit, as a worker measured it."""
 
     unit: int
-    wall_s: float
+    worker_s: float
     cpu_s: float  # of all threads and the decoder process
     items: int
     num_bytes: int  # of its files
@@ -149,7 +149,7 @@ def _open(product: Product, uri: str, limits: Limits, warm: Sequence[Unit]) -> t
         _state["barrier"].abort()  # nobody waits for one that will not come
         raise
     _state["barrier"].wait(OPENING_S)
-    return taken_s + timed.wall_s, timed
+    return taken_s + timed.worker_s, timed
 
 
 def _time(unit: Unit) -> Timed:
@@ -159,7 +159,7 @@ def _time(unit: Unit) -> Timed:
     work = stage.meter.end(receipt)
     return Timed(
         unit=unit.index,
-        wall_s=work.wall_s,
+        worker_s=work.wall_s,
         cpu_s=work.cpu_s,
         items=receipt.items,
         num_bytes=work.bytes_out,
