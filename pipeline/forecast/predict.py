@@ -94,6 +94,8 @@ def predict(
         if probe.product.kind == "features":
             source = wholes[next(iter(probe.product.upstream))]
             whole = _features(probe, source, manifest, rates.get(probe.product.name), pool)
+        elif probe.product.kind == "flow":
+            whole = _flow(probe, wholes[next(iter(probe.product.upstream))], manifest, pool)
         else:
             whole = _videos(probe, sample, manifest, pool)
         wholes[probe.product.path] = whole
@@ -129,6 +131,38 @@ def _videos(probe: ProductProbe, sample: Mapping[str, np.ndarray], manifest: Man
         num_bytes=best("num_bytes").whole + probe.unit_bytes * units,
         objects=probe.files_per_unit * units + 1,
         largest_items=items.largest_unit,
+        is_given=False,
+    )
+
+
+def _flow(probe: ProductProbe, source: Whole, manifest: Manifest, pool: Pool) -> Whole:
+    """By the clips that it is made of: how much moves in a few videos would hide how the cost grows with length."""
+    of_source = {video.video: video.items for video in source.probe.videos}
+    videos = [video for video in probe.videos if of_source[video.video]]  # the others cost nothing beside their unit
+    if not videos:
+        raise ReelmillError(f"{probe.product.path}: not one video that was looked at gave a clip; run it to see why")
+    weight = _of(videos, "weight")
+    clips = weight * np.array([of_source[video.video] for video in videos], np.float64)
+    units = manifest.num_units
+
+    def per_clip(name: str) -> Doubtful:
+        return ratio(weight * _of(videos, name), clips)
+
+    worker_s, items = per_clip("worker_s"), per_clip("items")
+    return Whole(
+        probe=probe,
+        load=_load(
+            probe,
+            worker_s=source.items * worker_s + probe.unit_s * units,
+            cpu_s=source.items * per_clip("cpu_s") + probe.unit_cpu_s * units,
+            largest_unit_s=source.largest_items * worker_s.value + probe.unit_s,
+            pool=pool,
+        ),
+        grows_with="clips",
+        items=source.items * items,
+        num_bytes=source.items * per_clip("num_bytes") + probe.unit_bytes * units,
+        objects=probe.files_per_unit * units + 1,
+        largest_items=source.largest_items * items.value,
         is_given=False,
     )
 

@@ -77,6 +77,29 @@ def wholes(*probes: ProductProbe, rates=(), pools: Pools | None = None) -> list[
     return predict(probes, SAMPLE, found, rates=dict(rates), pools=pools or Pools())
 
 
+def test_flow_goes_by_clips_though_the_shortest_video_moves_most() -> None:
+    """Of these five videos alone one would take that a video's flow costs the same whatever its length."""
+    lengths = np.array(SAMPLE["bytes"]) / 1000
+    of_clips = [VideoCost(n, 100, 1e-3, 1e-3, length, 10.0) for n, length in enumerate(lengths)]
+    of_flow = [VideoCost(n, 100, 12.0, 11.0, length, 50 * length) for n, length in enumerate(lengths)]
+    lost = VideoCost(5, 100, 0.1, 0.1, 0.0, 0.0)  # a video without a clip
+    sample = {"videos": np.ones(6), "bytes": np.append(SAMPLE["bytes"], 3000.0)}
+    clips, flow = predict(
+        [
+            clips_probe(videos=(*of_clips, lost)),
+            clips_probe(product=product("flow", "f", "clips/a"), videos=(*of_flow, lost)),
+        ],
+        sample,
+        manifest_of(manifest(), units()),
+        rates={},
+        pools=Pools(),
+    )
+    assert flow.grows_with == "clips"
+    assert flow.load.worker_s.value == pytest.approx(clips.items.value * 5 * 12 / lengths.sum() + 0.5 * 100)
+    assert flow.items.value == pytest.approx(clips.items.value)
+    assert flow.num_bytes.value == pytest.approx(50 * clips.items.value + 2000 * 100)
+
+
 def test_clips_of_the_whole_manifest() -> None:
     (clips,) = wholes(clips_probe())
     assert clips.grows_with == "bytes"
