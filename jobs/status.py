@@ -22,6 +22,7 @@ from pipeline.process import fate
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
 from schemas.ledger import STATUSES, LedgerRow
+from schemas.work import RunRecord
 
 
 def main(
@@ -39,14 +40,15 @@ def main(
     states = survey(store, plan)
     lost = failed_rows(store, states)
     losses = flow_losses(store, states)
-    planned, last = _compare(store, states), runs.last(store)
+    records = runs.records(store)
+    planned, last, spent = _compare(store, states, records), records[-1] if records else None, runs.spent(records)
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
         found: dict[str, object] = {"dataset": store.uri, "writer": _writer(store)}
         found |= {"products": products, "flow": flow, "failed": _rows(lost)}
         found |= {"plan": planned.as_json() if planned else None, "run": last and work_json(last)}
-        print(json.dumps({**found, "spent": asdict(runs.spent(store))}))
+        print(json.dumps({**found, "spent": _spent_json(spent)}))
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)
@@ -54,7 +56,7 @@ def main(
         wide_console().print(_sentence(writer), markup=False, soft_wrap=True)
     if last is not None:
         print_work(wide_console(), last)
-        print_spent(wide_console(), runs.spent(store))
+        print_spent(wide_console(), spent)
     if planned is not None:
         print_comparison(planned)
 
@@ -75,11 +77,20 @@ def _sentence(writer: Mapping[str, str]) -> str:
     return f"{who} is at it, since {writer['since']}" + ("" if writer["process"] == "alive" else ", unless it died")
 
 
-def _compare(store: Store, states: list[ProductState]) -> Comparison | None:
+def _compare(store: Store, states: list[ProductState], records: list[RunRecord]) -> Comparison | None:
     """What `reelmill plan` predicted beside what was spent; None where nothing was planned, or nothing was made."""
     found = load_plan(store)
-    spent = runs.spent(store, {state.path: state.fingerprint for state in states})
-    return None if found is None else compare(found, states, spent)
+    if found is None:
+        return None
+    return compare(found, states, runs.spent(records, {state.path: state.fingerprint for state in states}))
+
+
+def _spent_json(spent: runs.Spent) -> dict[str, object]:
+    of_one_run = {"pool", "fingerprint"}
+    products = {path: work.model_dump(mode="json", exclude=of_one_run) for path, work in spent.products.items()}
+    return {"runs": spent.runs, "wall_s": spent.wall_s, "cores_s": spent.cores_s, "gpus_s": spent.gpus_s} | {
+        "products": products
+    }
 
 
 def _as_dict(state: ProductState) -> dict[str, object]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.bottleneck import verdict
-from pipeline.runs import SpentAll
+from pipeline.runs import Spent
 from schemas.work import ProductWork, RunRecord
 
 REASONS_SHOWN = 4
@@ -75,7 +75,7 @@ def reason_lines(record: RunRecord) -> list[str]:
     return lines
 
 
-def print_spent(console: Console, spent: SpentAll) -> None:
+def print_spent(console: Console, spent: Spent) -> None:
     """One line for all runs, where they are more than one."""
     if spent.runs < 2:
         return

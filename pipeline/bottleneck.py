@@ -49,8 +49,7 @@ def verdict(record: RunRecord) -> Verdict | None:
 
 
 def _output(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
-    path = _most(made, lambda work: work.writing_s)
-    share = made[path].share(made[path].writing_s)
+    path, share = _longest(made, lambda work: work.writing_s)
     if share < MUCH:
         return None
     rate = made[path].bytes_out / max(1e-9, made[path].writing_s) / 1e6
@@ -64,10 +63,7 @@ def _output(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | Non
 
 def _input(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
     of_videos = {path: work for path, work in made.items() if path.startswith(("clips/", "flow/"))}
-    if not of_videos:
-        return None
-    path = _most(of_videos, lambda work: work.reading_s)
-    share = made[path].share(made[path].reading_s)
+    path, share = _longest(of_videos, lambda work: work.reading_s)
     if share < MUCH:
         return None
     rate = made[path].bytes_in / max(1e-9, made[path].reading_s) / 1e6
@@ -128,8 +124,7 @@ def _few_units(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | 
 
 
 def _opening(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
-    path = _most(made, lambda work: work.opening_s)
-    share = made[path].share(made[path].opening_s)
+    path, share = _longest(made, lambda work: work.opening_s)
     if share < MUCH:
         return None
     said = f"{path}'s workers spent {share:.0%} of their time loading code and models, once each"
@@ -175,10 +170,7 @@ def _more_workers(record: RunRecord, path: str, work: ProductWork) -> str:
 def _decoding(record: RunRecord, made: Mapping[str, ProductWork]) -> Verdict | None:
     """A model that waits inside its units waits for the threads that decode stored clips."""
     of_clips = {path: work for path, work in made.items() if path.startswith("features/")}
-    if not of_clips:
-        return None
-    path = _most(of_clips, lambda work: work.reading_s)
-    share = made[path].share(made[path].reading_s)
+    path, share = _longest(of_clips, lambda work: work.reading_s)
     if share < MUCH:
         return None
     return Verdict(
@@ -221,6 +213,14 @@ def _busiest(made: Mapping[str, ProductWork]) -> str:
 
 def _most(made: Mapping[str, ProductWork], cost: Callable[[ProductWork], float]) -> str:
     return max(made, key=lambda path: cost(made[path]))
+
+
+def _longest(made: Mapping[str, ProductWork], cost: Callable[[ProductWork], float]) -> tuple[str, float]:
+    """The product that spent most on something, and how much of its workers' time that is; ("", 0) of none."""
+    if not made:
+        return "", 0.0
+    path = _most(made, cost)
+    return path, made[path].share(cost(made[path]))
 
 
 def _kind(path: str) -> str:

@@ -261,13 +261,5 @@ def write_parquet(table: pa.Table, file: BinaryIO) -> None:
     file.write(buffer.getvalue())
 
 
-def total(receipts: Iterable[Receipt]) -> Counter[str]:
-    """Ledger counts per status, summed over units."""
-    counts: Counter[str] = Counter()
-    for receipt in receipts:
-        counts.update(receipt.rows)
-    return counts
-
-
 def _json(value: object) -> bytes:
     return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from pipeline import receipts
 from pipeline.store import Store
 from schemas.errors import ReelmillError
-from schemas.work import RUNS_FOLDER, RunRecord, State
+from schemas.work import RUNS_FOLDER, ProductWork, RunRecord, State
 
 RECORD = re.compile(r"run-(\d{6,})\.json$")
 EVERY_S = 30.0
@@ -71,46 +71,19 @@ def last(store: Store) -> RunRecord | None:
 
 @dataclass
 class Spent:
-    """What one product has cost in all runs."""
+    """What runs have cost. Of a product, `wall_s` is the sum over the runs that made some of it."""
 
     runs: int = 0
-    units: int = 0
-    videos: int = 0
-    items: int = 0
-    source_s: float = 0.0
-    busy_s: float = 0.0  # of workers: computing
-    waiting_s: float = 0.0  # of workers: for input inside a unit, and for output
-    opening_s: float = 0.0
-    held_s: float = 0.0
-    cpu_s: float = 0.0
-    device_s: float | None = None
-    bytes_in: int = 0
-    bytes_out: int = 0
-    frames_decoded: int = 0
-    frames_used: int = 0
-    retries: int = 0
-    wall_s: float = 0.0  # of the runs that made some of it
+    wall_s: float = 0.0
+    cores_s: float = 0.0
+    gpus_s: float = 0.0
+    products: dict[str, ProductWork] = field(default_factory=dict)
 
 
-COUNTS = ("units", "videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used", "retries")
-SECONDS = ("source_s", "busy_s", "opening_s", "held_s", "cpu_s")
-
-
-@dataclass
-class SpentAll:
-    """What all runs have cost."""
-
-    runs: int
-    wall_s: float
-    cores_s: float
-    gpus_s: float
-    products: dict[str, Spent]
-
-
-def spent(store: Store, fingerprints: Mapping[str, str] | None = None) -> SpentAll:
-    """Sums over all runs; with `fingerprints` (product path -> fingerprint) only work on products as they are now."""
-    found = SpentAll(0, 0.0, 0.0, 0.0, {})
-    for record in records(store):
+def spent(records: Iterable[RunRecord], fingerprints: Mapping[str, str] | None = None) -> Spent:
+    """Sums over runs; with `fingerprints` (product path -> fingerprint) only work on products as they are now."""
+    found = Spent()
+    for record in records:
         found.runs += 1
         found.wall_s += record.wall_s
         found.cores_s += record.cores_s
@@ -118,14 +91,10 @@ def spent(store: Store, fingerprints: Mapping[str, str] | None = None) -> SpentA
         for path, work in record.products.items():
             if fingerprints is not None and fingerprints.get(path) != work.fingerprint:
                 continue
-            of = found.products.setdefault(path, Spent())
-            of.runs += 1
-            of.wall_s += record.wall_s
-            of.waiting_s += work.reading_s + work.writing_s
-            for name in (*COUNTS, *SECONDS):
+            of = found.products.setdefault(path, ProductWork())
+            of.add(work)
+            for name in ("units", "failed_rows", "given_up", "retries", "wall_s", "held_s", "idle_s"):
                 setattr(of, name, getattr(of, name) + getattr(work, name))
-            if work.device_s is not None:
-                of.device_s = (of.device_s or 0.0) + work.device_s
     return found
 
 

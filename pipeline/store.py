@@ -86,21 +86,13 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def mtime_ns(self, relative: str) -> int:
-        """When a file was last written, in nanoseconds. Raises FileNotFoundError."""
-        return self._info(relative).mtime_ns or 0
-
     def identity(self, relative: str) -> tuple[int, int]:
         """(size, mtime_ns) of a file: other for other content, but for one written twice in a tick of the storage's
         clock, which may be a second, with the same size. Raises FileNotFoundError."""
-        info = self._info(relative)
-        return int(info.size), int(info.mtime_ns or 0)
-
-    def _info(self, relative: str) -> pafs.FileInfo:
         info = self._fs.get_file_info(self.path(relative))
         if not info.is_file:
             raise FileNotFoundError(f"{shown(self.uri)}/{relative}")
-        return info
+        return int(info.size), int(info.mtime_ns or 0)
 
     def files(self, folder: str) -> list[str]:
         """The sorted names of the files directly in a folder; empty where there is no such folder."""

@@ -105,23 +105,30 @@ def _sizes(manifest: pa.Table) -> np.ndarray:
 
 
 def _row_texts(manifest: pa.Table) -> tuple[Any, memoryview]:
-    """All columns of each row as one text, rows back to back: (row offsets, UTF-8 bytes)."""
-    columns = []
-    for field in manifest.schema:
-        column = manifest[field.name].combine_chunks()
-        if pa.types.is_list(field.type):
-            items = column.cast(pa.list_(pa.string()))
-            column = pc.binary_join(items, "\x1e")
-        column = pc.fill_null(column.cast(pa.large_string()), "\x00")
-        columns.append(pa.chunked_array([column]) if isinstance(column, pa.Array) else column)
-    rows = pc.binary_join_element_wise(
-        *columns, pa.scalar("\n", pa.large_string()), pa.scalar("\x1f", pa.large_string())
-    ).combine_chunks()
+    """All columns of each row as one text, rows back to back: (row offsets, bytes)."""
+    columns = [pc.fill_null(_bytes(manifest[field.name]), b"\x00") for field in manifest.schema]
+    ends = pa.scalar(b"\n", pa.large_binary()), pa.scalar(b"\x1f", pa.large_binary())
+    rows = pc.binary_join_element_wise(*columns, *ends).combine_chunks()
     if isinstance(rows, pa.ChunkedArray):
-        rows = pa.concat_arrays(rows.chunks) if rows.num_chunks else pa.array([], pa.large_string())
+        rows = pa.concat_arrays(rows.chunks) if rows.num_chunks else pa.array([], pa.large_binary())
     _, offsets, data = rows.buffers()
     view = memoryview(data) if data is not None else memoryview(b"")
     return memoryview(offsets).cast("q") if offsets is not None else [0], view
+
+
+def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Each value as bytes: plain ones and lists of them as their text, what a user's own column holds otherwise (bytes,
+    structs, maps) as it is or as Python writes it."""
+    kind = column.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return column.cast(pa.large_binary())
+    try:
+        if pa.types.is_list(kind):
+            column = pc.binary_join(column.cast(pa.list_(pa.string())), "\x1e")
+        return column.cast(pa.large_string()).cast(pa.large_binary())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        values = [None if value is None else repr(value).encode() for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, pa.large_binary())])
 
 
 @lru_cache(maxsize=2)

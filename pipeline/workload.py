@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.news import Began, GaveUp, News, Progress, Started
-from schemas.work import NodeRecord, PoolRecord, ProductWork, UnitWork
+from schemas.work import NodeRecord, PoolRecord, ProductWork
 
 
 @dataclass
@@ -66,7 +66,9 @@ class Workload:
         elif isinstance(news, Progress) and news.work is not None:
             spent_s = news.work.wall_s + news.work.opening_s
             units.spans.append((max(self._began_s, now_s - spent_s), now_s))
-            _add(units.sums, news.work, num_failed=news.num_failed)
+            units.sums.add(news.work)
+            units.sums.units += 1
+            units.sums.failed_rows += news.num_failed
 
     def end(self) -> None:
         """Nothing is under way any more: what had begun was lost with its worker, and nobody tried it again."""
@@ -179,16 +181,3 @@ def _running(spans: list[tuple[float, float]], moments: np.ndarray) -> np.ndarra
         np.add.at(change, np.searchsorted(moments, ends[:, 0]), 1)
         np.add.at(change, np.searchsorted(moments, ends[:, 1]), -1)
     return np.cumsum(change)[:-1]
-
-
-def _add(sums: ProductWork, work: UnitWork, *, num_failed: int) -> None:
-    sums.units += 1
-    sums.failed_rows += num_failed
-    for name in ("videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used"):
-        setattr(sums, name, getattr(sums, name) + getattr(work, name))
-    for name in ("source_s", "busy_s", "opening_s", "reading_s", "writing_s", "cpu_s"):
-        setattr(sums, name, getattr(sums, name) + getattr(work, name))
-    if work.device_s is not None:
-        sums.device_s = (sums.device_s or 0.0) + work.device_s
-    for reason, count in work.reasons.items():
-        sums.reasons[reason] = sums.reasons.get(reason, 0) + count

@@ -41,6 +41,11 @@ class UnitWork:
     reasons: Mapping[str, int] = field(default_factory=dict)  # of rows that failed or are partial -> how many
 
 
+# what a unit, a product in a run and a product in all runs each have as a plain number, and are summed by
+SUMS: tuple[str, ...] = ("videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used")
+SUMS += ("source_s", "busy_s", "opening_s", "reading_s", "writing_s", "cpu_s")
+
+
 class PoolRecord(BaseModel):
     """The workers that a product had."""
 
@@ -82,6 +87,15 @@ class ProductWork(BaseModel):
     reasons: dict[str, int] = {}
     given_up: int = 0  # units that raised
     retries: int = 0  # units begun again because their worker was lost
+
+    def add(self, work: UnitWork | ProductWork) -> None:
+        """Add what a unit cost, or what the same product cost in another run."""
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(work, name))
+        if work.device_s is not None:
+            self.device_s = (self.device_s or 0.0) + work.device_s
+        for reason, count in work.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
 
     def share(self, seconds: float) -> float:
         """Of what its workers held; 0 where they held nothing."""

@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.forecast.cluster import hours, load_of
-from pipeline.runs import Spent, SpentAll
+from pipeline.runs import Spent
 from pipeline.store import Store
 from pipeline.survey import ProductState
 from schemas.forecast import PLAN_FILE, Cluster, Forecast, ProductForecast
+from schemas.work import ProductWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def load_plan(store: Store) -> Forecast | None:
         return None
 
 
-def compare(found: Forecast, states: Sequence[ProductState], spent: SpentAll) -> Comparison | None:
+def compare(found: Forecast, states: Sequence[ProductState], spent: Spent) -> Comparison | None:
     """None where no run on record has made anything. `states` and `spent` are of the products as they are now."""
     planned = {product.product: product for product in found.products}
     products, others = [], []
@@ -86,18 +87,19 @@ def compare(found: Forecast, states: Sequence[ProductState], spent: SpentAll) ->
     return Comparison(tuple(products), tuple(others), wall_s, num_cores, num_gpus)
 
 
-def _compared(of_plan: ProductForecast, state: ProductState, work: Spent, num_videos: int) -> Compared:
+def _compared(of_plan: ProductForecast, state: ProductState, work: ProductWork, num_videos: int) -> Compared:
     standing = sum(state.rows.values())
+    worked_s = work.busy_s + work.reading_s + work.writing_s  # inside units
     return Compared(
         product=state.path,
         videos=work.videos,
-        worker_s=Pair(of_plan.worker_s.value / num_videos, (work.busy_s + work.waiting_s) / work.videos),
+        worker_s=Pair(of_plan.worker_s.value / num_videos, worked_s / work.videos),
         cpu_s=Pair(of_plan.cpu_s.value / num_videos, work.cpu_s / work.videos),
         bytes=Pair(of_plan.bytes.value / num_videos, state.bytes / standing if standing else 0.0),
     )
 
 
-def _wall(found: Forecast, products: Sequence[Compared], spent: SpentAll, num_cores: int, num_gpus: int) -> Pair | None:
+def _wall(found: Forecast, products: Sequence[Compared], spent: Spent, num_cores: int, num_gpus: int) -> Pair | None:
     """The time that was predicted for what the runs have made, had the cluster been theirs."""
     made = {product.product: product.videos / found.num_videos for product in products}
     loads = [load_of(product).share(made.get(product.product, 0.0)) for product in found.products]

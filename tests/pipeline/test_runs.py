@@ -31,7 +31,7 @@ def test_a_dataset_without_runs(tmp_path) -> None:
     store = Store(str(tmp_path))
     assert runs.next_number(store) == 1
     assert runs.last(store) is None
-    assert runs.spent(store).products == {}
+    assert runs.spent(runs.records(store)).products == {}
 
 
 def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path) -> None:
@@ -52,15 +52,19 @@ def test_a_record_of_a_later_version_is_read(tmp_path) -> None:
 
 def test_all_runs_are_summed_by_product(tmp_path) -> None:
     store = Store(str(tmp_path))
-    old = ProductWork(fingerprint="old", units=1, busy_s=5.0, reading_s=1.0)
+    old = ProductWork(fingerprint="old", units=1, busy_s=5.0, reading_s=1.0, reasons={"missing": 3})
     runs.write(store, record(1, "interrupted", clips_a=old))
-    new = {"clips_a": ProductWork(fingerprint="new", units=2, busy_s=7.0, device_s=1.0), "flow_f": ProductWork(units=1)}
+    new = {
+        "clips_a": ProductWork(fingerprint="new", units=2, busy_s=7.0, device_s=1.0, reasons={"missing": 1}),
+        "flow_f": ProductWork(units=1),
+    }
     runs.write(store, record(2, **new))
-    found = runs.spent(store)
+    found = runs.spent(runs.records(store))
     assert (found.runs, found.wall_s, found.cores_s) == (2, 20.0, 80.0)
     clips = found.products["clips/a"]
-    assert (clips.runs, clips.units, clips.busy_s, clips.waiting_s, clips.device_s) == (2, 3, 12.0, 1.0, 1.0)
-    now = runs.spent(store, {"clips/a": "new"}).products
+    assert (clips.units, clips.busy_s, clips.reading_s, clips.device_s) == (3, 12.0, 1.0, 1.0)
+    assert clips.reasons == {"missing": 4}
+    now = runs.spent(runs.records(store), {"clips/a": "new"}).products
     assert list(now) == ["clips/a"]
     assert now["clips/a"].units == 2
 

@@ -32,7 +32,7 @@ def test_absent_things(tmp_path) -> None:
     store.delete("nothing")
     store.delete_folder("nothing")
     with pytest.raises(FileNotFoundError):
-        store.mtime_ns("nothing")
+        store.identity("nothing")
 
 
 def test_a_staged_file_is_invisible_until_published(tmp_path) -> None:

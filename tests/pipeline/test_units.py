@@ -98,6 +98,25 @@ def test_cells_do_not_run_into_each_other() -> None:
     assert len({plan_units(table, 1)[0].rows_sha256 for table in (one, two, three)}) == 3
 
 
+def test_columns_of_a_users_own() -> None:
+    """Bytes that are no text, structs and maps: units are cut, and a changed cell is seen."""
+    table = pa.table({"video_id": ["a", "b"]})
+    columns = {
+        "raw": pa.array([b"\xff\x80", None]),
+        "fixed": pa.array([b"\xff\x80", None], pa.binary(2)),
+        "view": pa.array([b"\xff\x80", None], pa.binary_view()),
+        "struct": pa.array([{"a": 1}, None]),
+        "structs": pa.array([[{"a": 1}], None]),
+        "map": pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64())),
+        "lists": pa.array([[b"\xff"], None]),
+        "category": pa.array(["x", None]).dictionary_encode(),
+    }
+    for name, column in columns.items():
+        units = plan_units(table.append_column(name, column), 1)
+        swapped = plan_units(table.append_column(name, column.take(pa.array([1, 0]))), 1)
+        assert all(one.rows != other.rows for one, other in zip(units, swapped, strict=True)), name
+
+
 def test_unit_rows_across_row_groups(tmp_path) -> None:
     store = Store(str(tmp_path))
     table = manifest(ROWS_PER_GROUP + 100)

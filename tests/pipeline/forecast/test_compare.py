@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.forecast.compare import compare, load_plan
-from pipeline.runs import Spent, SpentAll
+from pipeline.runs import Spent
 from pipeline.store import Store
 from pipeline.survey import ProductState, Standing
 from schemas.forecast import PLAN_FILE, Cluster, Forecast, ProductForecast, Range
 from schemas.receipt import FileEntry, Receipt
+from schemas.work import ProductWork
 
 
 def exactly(value: float) -> Range:
@@ -41,16 +42,16 @@ def state(path: str, *, videos: int, num_bytes: int, fingerprint: str | None = N
     return found
 
 
-def spent(wall_s: float = 100.0, cores: int = 4, gpus: int = 0, **products: Spent) -> SpentAll:
+def spent(wall_s: float = 100.0, cores: int = 4, gpus: int = 0, **products: ProductWork) -> Spent:
     by_path = {name.replace("_", "/"): work for name, work in products.items()}
-    return SpentAll(1, wall_s, cores * wall_s, gpus * wall_s, by_path)
+    return Spent(1, wall_s, cores * wall_s, gpus * wall_s, by_path)
 
 
 def test_per_video_and_the_time_on_the_cores_that_there_were() -> None:
     found = compare(
         planned(product("clips/a")),
         [state("clips/a", videos=100, num_bytes=4000)],
-        spent(clips_a=Spent(videos=100, busy_s=310, waiting_s=10, cpu_s=400)),
+        spent(clips_a=ProductWork(videos=100, busy_s=310, reading_s=7, writing_s=3, cpu_s=400)),
     )
     assert found is not None
     (clips,) = found.products
@@ -69,7 +70,7 @@ def test_half_a_run_is_compared_with_half_of_what_was_predicted() -> None:
     found = compare(
         planned(product("clips/a"), product("flow/b")),
         [state("clips/a", videos=50, num_bytes=2500), state("flow/b", videos=0, num_bytes=0)],
-        spent(wall_s=52, clips_a=Spent(videos=50, busy_s=200, cpu_s=150)),
+        spent(wall_s=52, clips_a=ProductWork(videos=50, busy_s=200, cpu_s=150)),
     )
     assert found is not None
     assert [one.product for one in found.products] == ["clips/a"]
@@ -82,7 +83,7 @@ def test_other_settings_than_planned_are_said_and_not_compared() -> None:
     found = compare(
         planned(product("clips/a")),
         [state("clips/a", videos=9, num_bytes=1, fingerprint="of others"), state("clips/new", videos=9, num_bytes=1)],
-        spent(clips_a=Spent(videos=9), clips_new=Spent(videos=9)),
+        spent(clips_a=ProductWork(videos=9), clips_new=ProductWork(videos=9)),
     )
     assert found is not None
     assert found.others == ("clips/a", "clips/new")
@@ -93,7 +94,7 @@ def test_other_settings_than_planned_are_said_and_not_compared() -> None:
 def test_gpu_work_on_a_cluster_without_gpus_has_no_time_to_compare() -> None:
     on_gpu = product("features/c", device="gpu", cores_per_worker=0)
     states = [state("features/c", videos=100, num_bytes=1)]
-    work = {"features_c": Spent(videos=100, busy_s=200)}
+    work = {"features_c": ProductWork(videos=100, busy_s=200)}
     without = compare(planned(on_gpu), states, spent(**work))
     assert without is not None
     assert without.wall_s is None

@@ -76,11 +76,11 @@ def test_products_of_equal_settings_are_both_made(videos, tmp_path) -> None:
 def test_only_what_is_missing_is_made(videos, tmp_path) -> None:
     work = prepared(videos, tmp_path / "out")
     run(work, [])
-    kept = work.store.mtime_ns("clips/a/clips-000001.tar")
+    kept = work.store.identity("clips/a/clips-000001.tar")
     work.store.delete("clips/b/_receipts/000001.json")
     run(work, heard := [])
     assert {news.unit for news in heard} == {1}
-    assert work.store.mtime_ns("clips/a/clips-000001.tar") == kept
+    assert work.store.identity("clips/a/clips-000001.tar") == kept
     assert [state.pending for state in survey(work.store, work.plan)] == [0, 0]
 
 
