@@ -2,6 +2,9 @@
 
 Written while a run goes on, every EVERY_S, and at its end; whole each time, so that a kill at any moment leaves the
 last one. Nothing in a product depends on it: a record that can't be read is as if it were not there.
+
+The last KEPT stay. Older ones are summed into `_runs/earlier.json` and deleted, so that looking at a dataset of a
+thousand runs costs what one of a hundred does, and totals stay what they were.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline import receipts
 from pipeline.store import Store
@@ -22,6 +25,9 @@ from schemas.work import RUNS_FOLDER, ProductWork, RunRecord, State
 
 RECORD = re.compile(r"run-(\d{6,})\.json$")
 EVERY_S = 30.0
+KEPT = 100  # records of runs, of each its own; on a bucket, reading one is a request
+EARLIER = f"{RUNS_FOLDER}/earlier.json"
+_Sums = TypeAdapter(list[RunRecord])
 
 
 def path_of(run: int) -> str:
@@ -35,7 +41,8 @@ def numbers(store: Store) -> list[int]:
 
 
 def next_number(store: Store) -> int:
-    return max(numbers(store), default=0) + 1
+    """One more than the last; also where all but the sums of earlier ones were deleted."""
+    return max(numbers(store) or (_last_of(_earlier(store)),)) + 1
 
 
 def write(store: Store, record: RunRecord) -> None:
@@ -56,14 +63,76 @@ def load(store: Store, run: int) -> RunRecord | None:
 
 
 def records(store: Store) -> list[RunRecord]:
-    """Of all runs, the first one first."""
-    found = (load(store, run) for run in numbers(store))
-    return [record for record in found if record is not None]
+    """Of all runs, the first one first; of those before the last KEPT the sums (`RunRecord.runs` says of how many)."""
+    found = [record for run in numbers(store) if (record := load(store, run)) is not None]
+    # afterwards: what is summed up and deleted meanwhile is in here
+    earlier = _earlier(store)
+    return [*earlier, *(record for record in found if record.run > _last_of(earlier))]
 
 
 def last(store: Store) -> RunRecord | None:
     """Of the last run that left one that can be read."""
     return next((record for run in reversed(numbers(store)) if (record := load(store, run)) is not None), None)
+
+
+# ---------------------------------------------------------------- the earlier ones
+
+
+def prune(store: Store, *, kept: int = KEPT) -> None:
+    """Sum up all records but the last `kept`. For the dataset's one writer: a kill at any moment loses none and counts
+    none twice, for what the sums say to hold is not looked for elsewhere. Raises StorageError."""
+    old = numbers(store)[:-kept]
+    if not old:
+        return
+    sums = _earlier(store)
+    last = _last_of(sums)
+    for run in old:
+        record = load(store, run) if run > last else None
+        if record is not None:
+            _sum_up(sums, record)
+    if _last_of(sums) > last:
+        store.put(EARLIER, _Sums.dump_json(sums, indent=1) + b"\n")
+    for run in old:
+        store.delete(path_of(run))
+
+
+def _sum_up(sums: list[RunRecord], record: RunRecord) -> None:
+    """Add a run to the first sum that has its products by the same fingerprints, or none of them: work on products as
+    they are now is told from work on what they were."""
+    of = next((each for each in sums if _agree(each, record)), None)
+    if of is None:
+        of = record.model_copy(update={"runs": 0, "wall_s": 0.0, "cores_s": 0.0, "gpus_s": 0.0, "units_pending": 0})
+        of.products, of.nodes, of.versions, of.config_sha256 = {}, (), {}, ""
+        sums.append(of)
+    of.run = record.run
+    of.runs += record.runs
+    for name in ("wall_s", "cores_s", "gpus_s"):
+        setattr(of, name, getattr(of, name) + getattr(record, name))
+    for path, work in record.products.items():
+        _add(of.products.setdefault(path, ProductWork(fingerprint=work.fingerprint)), work)
+
+
+def _agree(one: RunRecord, other: RunRecord) -> bool:
+    return all(
+        one.products[path].fingerprint == work.fingerprint
+        for path, work in other.products.items()
+        if path in one.products
+    )
+
+
+def _earlier(store: Store) -> list[RunRecord]:
+    data = store.read_or_none(EARLIER)
+    if data is None:
+        return []
+    try:
+        return _Sums.validate_json(data)
+    except ValidationError:
+        return []
+
+
+def _last_of(sums: Iterable[RunRecord]) -> int:
+    """The last run that they hold, and with it all before."""
+    return max((each.run for each in sums), default=0)
 
 
 # ---------------------------------------------------------------- what all runs cost together
@@ -84,18 +153,22 @@ def spent(records: Iterable[RunRecord], fingerprints: Mapping[str, str] | None =
     """Sums over runs; with `fingerprints` (product path -> fingerprint) only work on products as they are now."""
     found = Spent()
     for record in records:
-        found.runs += 1
+        found.runs += record.runs
         found.wall_s += record.wall_s
         found.cores_s += record.cores_s
         found.gpus_s += record.gpus_s
         for path, work in record.products.items():
             if fingerprints is not None and fingerprints.get(path) != work.fingerprint:
                 continue
-            of = found.products.setdefault(path, ProductWork())
-            of.add(work)
-            for name in ("units", "failed_rows", "given_up", "retries", "wall_s", "held_s", "idle_s"):
-                setattr(of, name, getattr(of, name) + getattr(work, name))
+            _add(found.products.setdefault(path, ProductWork()), work)
     return found
+
+
+def _add(of: ProductWork, work: ProductWork) -> None:
+    """Add what the same product cost in another run."""
+    of.add(work)
+    for name in ("units", "failed_rows", "given_up", "retries", "wall_s", "held_s", "idle_s"):
+        setattr(of, name, getattr(of, name) + getattr(work, name))
 
 
 # ---------------------------------------------------------------- while a run goes on
@@ -134,5 +207,7 @@ def recorded(store: Store, record: Callable[[State], RunRecord], *, every_s: flo
         stop.set()
         thread.join()
         write_now(state)
+        with suppress(ReelmillError, OSError):
+            prune(store)
         with suppress(ReelmillError, OSError):
             receipts.sweep(store, RUNS_FOLDER)

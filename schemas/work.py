@@ -130,6 +130,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     run: int
+    runs: int = 1  # more in the sums of earlier ones (pipeline.runs.prune), of which `run` is the last
     state: State
     began: str  # UTC, for people; nothing is computed from it
     wall_s: float  # of the units' part: without indexing, cards and heads

@@ -127,3 +127,91 @@ def test_kill_9_leaves_a_whole_record_of_a_run_that_did_not_end(tmp_path) -> Non
     assert found is not None
     assert found.state == "running"
     assert len(found.began) == 100000
+
+
+def with_fingerprint(run: int) -> RunRecord:
+    """Runs 1, 2, 3 … of the settings a, a, b, b, a, a …, each with one unit."""
+    fingerprint = "ab"[(run - 1) // 2 % 2]
+    work = ProductWork(fingerprint=fingerprint, units=1, busy_s=1.0, wall_s=2.0, device_s=0.5, reasons={"missing": 1})
+    return record(run, clips_a=work, flow_f=ProductWork(fingerprint="f", units=1))
+
+
+def totals(store: Store) -> list[runs.Spent]:
+    found = runs.records(store)
+    return [runs.spent(found), *(runs.spent(found, {"clips/a": name}) for name in "ab")]
+
+
+def test_earlier_runs_are_summed_up_and_totals_stay(tmp_path) -> None:
+    store, plain = Store(str(tmp_path / "pruned")), Store(str(tmp_path / "plain"))
+    for run in range(1, 12):
+        for each in (store, plain):
+            runs.write(each, with_fingerprint(run))
+        if run >= 5:
+            runs.prune(store, kept=3)
+            assert runs.numbers(store) == [run - 2, run - 1, run]
+            assert totals(store) == totals(plain)
+    assert totals(store)[0].runs == 11
+    assert runs.records(store)[-1] == with_fingerprint(11)
+    assert len(runs.records(store)) == 2 + 3  # a sum for each of the settings
+
+
+def test_a_kill_while_they_are_summed_up_counts_none_twice(tmp_path, monkeypatch) -> None:
+    store = Store(str(tmp_path))
+    for run in range(1, 9):
+        runs.write(store, with_fingerprint(run))
+    before = totals(store)
+    delete, deleted = Store.delete, []
+
+    def killed(self: Store, relative: str) -> None:
+        if len(deleted) == 2:
+            raise KeyboardInterrupt
+        deleted.append(relative)
+        delete(self, relative)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "delete", killed)
+        runs.prune(store, kept=3)
+    assert len(runs.numbers(store)) == 6
+    assert totals(store) == before
+    runs.prune(store, kept=3)
+    assert runs.numbers(store) == [6, 7, 8]
+    assert totals(store) == before
+
+
+def test_who_looks_while_they_are_summed_up_misses_none(tmp_path, monkeypatch) -> None:
+    store = Store(str(tmp_path))
+    for run in range(1, 9):
+        runs.write(store, with_fingerprint(run))
+    before, load = totals(store), runs.load
+
+    def load_late(store: Store, run: int) -> RunRecord | None:
+        if run == 3:
+            monkeypatch.undo()
+            runs.prune(store, kept=3)
+        return load(store, run)
+
+    monkeypatch.setattr(runs, "load", load_late)
+    assert totals(store) == before
+    assert runs.numbers(store) == [6, 7, 8]
+
+
+def test_numbers_go_on_after_the_sums(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    for run in range(1, 6):
+        runs.write(store, with_fingerprint(run))
+    runs.prune(store, kept=1)
+    store.delete(runs.path_of(5))
+    assert runs.next_number(store) == 5
+    (tmp_path / "_runs/earlier.json").write_text("[{")
+    assert runs.records(store) == []
+    assert runs.next_number(store) == 1
+
+
+def test_a_run_that_ends_leaves_the_last_hundred(tmp_path) -> None:
+    store = Store(str(tmp_path))
+    for run in range(1, runs.KEPT + 3):
+        runs.write(store, record(run))
+    with runs.recorded(store, lambda state: record(runs.KEPT + 3, state)):
+        pass
+    assert runs.numbers(store) == list(range(4, runs.KEPT + 4))
+    assert runs.spent(runs.records(store)).runs == runs.KEPT + 3
