@@ -6,11 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from pipeline.backbones import random_seed
 from pipeline.backbones.registry import entry, names
 from pipeline.backbones.spec import BackboneSpec
+from pipeline.say import say
 from pipeline.sources.listing import is_video_name
 from schemas.config import Config
 from schemas.errors import UsageError
@@ -36,7 +35,7 @@ def folder_config(folder: Path, *, dataset: str | None, weights: str | None, mod
     if _num_classes(folder) >= 2:
         document["heads"] = {"actions": {"kind": "lstm", "features": [spec.name]}}
     else:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
+        say(
             f"{folder} has no two subfolders with videos, so there are no classes to tell apart: "
             "making clips and features only"
         )

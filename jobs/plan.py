@@ -8,21 +8,19 @@ from typing import Annotated
 
 import pyarrow as pa
 import typer
-from rich.console import Console
 
 from jobs.entry import run_verb
 from jobs.plan_display import print_forecast
-from jobs.prepare import hash_files
+from jobs.prepare import plan_of
 from pipeline.config import load_config, placed_in
 from pipeline.forecast.forecast import EFFICIENCY, forecast, probe
 from pipeline.forecast.machine import gpus_here, machine_name
-from pipeline.graph import Plan, make_plan
 from pipeline.lease import hold
+from pipeline.say import say
 from pipeline.sources import build_manifest, index_source, source_json
-from pipeline.stages import CODE_VERSIONS
 from pipeline.store import Store
 from pipeline.threads import num_cores
-from pipeline.units import MANIFEST, manifest_source, plan_units, read_manifest
+from pipeline.units import MANIFEST, manifest_source, read_manifest
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
 from schemas.forecast import PLAN_FILE, Cluster, Forecast
@@ -49,7 +47,6 @@ def main(
     as_json: Annotated[bool, typer.Option("--json", help="print the prediction as JSON")] = False,
 ) -> None:
     """Predict hours, GPU-hours, bytes, units and cost, before anything is run."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     loaded = load_config(config)
     rates = _rates(gpu_rate or [], loaded)
     if gpus == 0:
@@ -61,9 +58,10 @@ def main(
     )
     _check(cluster, rates=rates, has_gpu=bool(here))
     store = Store(loaded.dataset)
-    manifest = manifest_for(loaded, store, console)
+    manifest = manifest_for(loaded, store)
     with placed_in(config):
-        plan = _plan(loaded, manifest)
+        without_heads = loaded.model_copy(update={"heads": {}})  # their annotations need not be there yet
+        plan = plan_of(without_heads, manifest)
     probes = probe(
         loaded,
         plan,
@@ -72,7 +70,7 @@ def main(
         budget_s=minutes * 60,
         has_gpu=bool(here),
         rates=rates,
-        tell=lambda words: console.print(words, markup=False),
+        tell=say,
     )
     name = machine_name(here)
     found = forecast(probes, loaded, manifest, plan.units, cluster, machine=name, rates=rates, efficiency=efficiency)
@@ -88,30 +86,23 @@ def keep(store: Store, found: Forecast) -> None:
     store.put(PLAN_FILE, (found.model_dump_json(indent=1) + "\n").encode())
 
 
-def manifest_for(config: Config, store: Store, console: Console) -> pa.Table:
+def manifest_for(config: Config, store: Store) -> pa.Table:
     """The manifest. Where there is none it is made, which is the first thing that a run does, too; one of another
     source stays as it stands, since what was made from it is in this dataset."""
     standing = manifest_source(store)
     if standing == source_json(config.source).decode():
-        console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
+        say(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
         table = read_manifest(store)
     elif standing is None:
         with hold(store, what="reelmill plan"):  # nobody else is to begin with another manifest at this moment
-            console.print(f"indexed {build_manifest(store, config.source)}")
+            say(f"indexed {build_manifest(store, config.source)}")
         table = read_manifest(store)
     else:
-        console.print(f"{store.uri}/{MANIFEST} is of another source and stays: this plan indexes its source by itself")
+        say(f"{store.uri}/{MANIFEST} is of another source and stays: this plan indexes its source by itself")
         table = index_source(config.source).table
     if not table.num_rows:
         raise ReelmillError(f"{store.uri}/{MANIFEST} has no rows: there is nothing to plan; index a source with videos")
     return table
-
-
-def _plan(config: Config, manifest: pa.Table) -> Plan:
-    size = config.units.size(manifest.num_rows)
-    units = plan_units(manifest, size, bytes_per_unit=config.units.bytes_per_unit)
-    without_heads = config.model_copy(update={"heads": {}})  # their annotations need not be there yet
-    return make_plan(without_heads, units, code_version=CODE_VERSIONS.__getitem__, sha256=hash_files)
 
 
 def _rates(words: list[str], config: Config) -> dict[str, float]:

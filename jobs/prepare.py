@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rich.console import Console
+import pyarrow as pa
 
 from pipeline import backbones, receipts
 from pipeline.annotations import annotations_sha256, open_annotations
 from pipeline.backbones.identity import file_sha256
 from pipeline.graph import Plan, digest, make_plan
+from pipeline.say import say
 from pipeline.sources import build_manifest, source_json
 from pipeline.stages import CODE_VERSIONS
 from pipeline.store import TEMP_FOLDER, Store
@@ -72,7 +73,13 @@ def plan_config(
     config: Config, store: Store, *, sha256: Callable[[str, Features | HeadBase], str | None] = hash_files
 ) -> Plan:
     """The plan of a config on the manifest that stands in its dataset. Raises ReelmillError without one."""
-    manifest = read_manifest(store)
+    return plan_of(config, read_manifest(store), sha256=sha256)
+
+
+def plan_of(
+    config: Config, manifest: pa.Table, *, sha256: Callable[[str, Features | HeadBase], str | None] = hash_files
+) -> Plan:
+    """The plan of a config on a manifest."""
     size = config.units.size(manifest.num_rows)
     units = plan_units(manifest, size, bytes_per_unit=config.units.bytes_per_unit)
     return make_plan(config, units, code_version=CODE_VERSIONS.__getitem__, sha256=sha256)
@@ -88,11 +95,10 @@ def prepare(config: Config) -> Prepared:
         f"features/{name}": hash_files(f"features/{name}", features) for name, features in config.features.items()
     }
     hashes |= {f"heads/{name}": hash_files(f"heads/{name}", head) for name, head in config.heads.items()}
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
     if manifest_source(store) != source_json(config.source).decode():
-        console.print(f"indexed {build_manifest(store, config.source)}")
+        say(f"indexed {build_manifest(store, config.source)}")
     else:
-        console.print(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
+        say(f"using {store.uri}/{MANIFEST} as it stands (`reelmill index` looks at the source again)")
     of_labels = [name for name, head in config.heads.items() if _takes_labels(head)]
     if of_labels and len(read_labels(store)) < 2:
         raise UsageError(

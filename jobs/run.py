@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from jobs.display import products_table, recipe_differences, run_display, stale_units, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
@@ -22,7 +21,8 @@ from jobs.work_display import print_work, work_json
 from pipeline import chaos, pictures, receipts, runner
 from pipeline.config import load_config, placed_in
 from pipeline.graph import digest
-from pipeline.lease import hold, tell_on_stderr
+from pipeline.lease import hold
+from pipeline.say import say
 from pipeline.stages import package_versions
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
@@ -33,6 +33,7 @@ from schemas.work import RunRecord
 
 FAILED_ROWS_SHOWN = 10
 PREVIEW_FILE = "_preview.png"
+MADE_BY_UNITS = ("clips", "flow", "features")
 
 
 def main(
@@ -87,12 +88,12 @@ def _run(
         prepared = prepare(config)
         if retry_failed:
             _retract_failed(prepared)
-        errors, work = _make_products(prepared, address=address, workers=workers, chaos_seed=chaos_seed)
+        states, errors, work = _make_products(prepared, address=address, workers=workers, chaos_seed=chaos_seed)
     if errors:
         raise ReelmillError(_explain(errors))
     _draw_previews(prepared)
     metrics = train_heads(prepared.plan, prepared.store, address=address, pools=prepared.config.pools)
-    states = survey(prepared.store, prepared.plan)
+    states += survey(prepared.store, prepared.plan, kinds=["heads"])
     _check_accounts(states)
     failed = failed_rows(prepared.store, states)
     losses = flow_losses(prepared.store, states)
@@ -107,36 +108,35 @@ def _run(
     features = [product.path for product in prepared.plan.products if product.kind == "features"]
     differences = recipe_differences(receipts.read_card(prepared.store, path) for path in features)
     for sentence in (*differences, *tight_bounds(losses)):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+        say(sentence)
     if len(failed) > allowed:
         if not as_json:
-            Console(stderr=True).print(
+            say(
                 f"reelmill: {len(failed)} rows failed and the budget allows {allowed}; everything else is done. "
-                "Mend the files and run with --retry-failed, or set `budget: {failed: …}`.",
-                highlight=False,
+                "Mend the files and run with --retry-failed, or set `budget: {failed: …}`."
             )
         raise typer.Exit(EXIT_OVER_BUDGET)
 
 
 def _make_products(
     prepared: Prepared, *, address: str | None, workers: int | None, chaos_seed: int | None
-) -> tuple[list[runner.UnitError], RunRecord | None]:
-    """Run what is pending on Ray, and say what it cost; nothing pending, no Ray."""
+) -> tuple[list[ProductState], list[runner.UnitError], RunRecord | None]:
+    """Run what is pending on Ray: what stands of each product then, and what it cost; nothing pending, no Ray."""
     plan, store = prepared.plan, prepared.store
-    products = [product for product in plan.products if product.kind != "heads"]
-    states = [state for state in survey(store, plan) if not state.path.startswith("heads/")]
+    products = [product for product in plan.products if product.kind in MADE_BY_UNITS]
+    states = survey(store, plan, kinds=MADE_BY_UNITS)
     pending = [unit for unit in plan.units if any(unit.index not in state.standing for state in states)]
     if not pending and all(receipts.card_stands(store, product) for product in products):
-        return [], None
+        return states, [], None
     for sentence in stale_units(states):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+        say(sentence)
     _warn_of_other_versions(prepared, states)
     for state in states:
         if state.pending:
             store.delete(f"{state.path}/{PREVIEW_FILE}")  # drawn anew at the end, wherever this run is killed
     config_sha256 = digest(prepared.config.model_dump(mode="json", by_alias=True))
     with (
-        chaos.unleashed(chaos_seed, store, products, plan.units, tell=tell_on_stderr) as environment,
+        chaos.unleashed(chaos_seed, store, products, plan.units, tell=say) as environment,
         runner.cluster(address=address, workers=workers, environment=environment),
         run_display(states, plan.units) as display,
         runner.watching(plan, store, pending=pending, config_sha256=config_sha256, listener=display) as watch,
@@ -148,18 +148,19 @@ def _make_products(
             pools=prepared.config.pools,
             pending=pending,
             on_progress=watch.hear,
-            say=lambda sentence: Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False),
+            say=say,
         )
         watch.failed = bool(errors)
     for state in states:
         receipts.sweep(store, state.path)
-    if errors:
-        return errors, watch.last
-    left = [state for state in survey(store, plan) if state.pending and not state.path.startswith("heads/")]
-    return [
-        runner.UnitError(-1, f"{state.path}: {state.pending} units were not made (their workers died)", fatal=True)
-        for state in left
-    ], watch.last
+    if not errors:
+        states = survey(store, plan, kinds=MADE_BY_UNITS)
+        errors = [
+            runner.UnitError(-1, f"{state.path}: {state.pending} units were not made (their workers died)", fatal=True)
+            for state in states
+            if state.pending
+        ]
+    return states, errors, watch.last
 
 
 def _explain(errors: Sequence[runner.UnitError]) -> str:
@@ -179,7 +180,7 @@ def _draw_previews(prepared: Prepared) -> None:
         try:
             sheet = draw(store, product.path, labels=labels)
         except (ReelmillError, OSError, tarfile.TarError) as error:  # a picture is no reason to stop
-            Console(stderr=True, highlight=False).print(f"{product.path}: no preview: {error}", markup=False)
+            say(f"{product.path}: no preview: {error}")
             continue
         if sheet is not None:
             store.put(f"{product.path}/{PREVIEW_FILE}", sheet)
@@ -193,7 +194,7 @@ def _warn_of_other_versions(prepared: Prepared, states: Sequence[ProductState]) 
             begun, now = receipts.read_card(prepared.store, product.path).versions, package_versions(product.kind)
             changed = [f"{name} {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]]
             if changed:
-                Console(stderr=True, highlight=False, soft_wrap=True).print(
+                say(
                     f"{product.path} was begun with other versions ({', '.join(changed)}): units made now may differ "
                     "in their bytes; delete its folder to make it whole anew"
                 )

@@ -21,6 +21,7 @@ from jobs.entry import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OVER_BUDGET, EXIT_USAG
 from jobs.head import DEFAULT_ADDRESS, AwayError, Head, TakenError, UnknownJobError, environment
 from jobs.package import CONFIG, check_places, contents, write_package
 from pipeline.config import load_config
+from pipeline.say import say
 from schemas.config import Config
 from schemas.errors import ReelmillError, UsageError
 
@@ -297,7 +298,7 @@ def _explain(job: Any, exit_status: int) -> None:
 
 
 def _tell(sentence: str) -> None:
-    print(f"reelmill: {sentence}", file=sys.stderr, flush=True)
+    say(f"reelmill: {sentence}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from pipeline.lease import hold
 from pipeline.runner.connect import is_local_ray
 from pipeline.runner.facts import cluster_facts
 from pipeline.runner.requests import Request, check, request_of
+from pipeline.say import say
 from pipeline.store import Store, resolve
 from pipeline.threads import num_cores
 from pipeline.training.head import train_head
@@ -130,7 +131,7 @@ def _crews(pending: Sequence[Product], pools: Pools) -> dict[str, Request]:
                 f"take --workers {facts.num_gpus}, or set pools.heads.gpus"
             )
         for sentence in check([(product, request)], facts):
-            Console(stderr=True, highlight=False, soft_wrap=True).print(sentence, markup=False)
+            say(sentence)
         found[product.path] = request
     return found
 

@@ -20,7 +20,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from pathlib import Path
 
 from pipeline import receipts
 from pipeline.process import Process, fate, this_process
+from pipeline.say import say
 from pipeline.store import Store, shown
 from schemas.errors import ReelmillError, StorageError
 from schemas.work import RUNS_FOLDER
@@ -67,12 +67,8 @@ def read(store: Store) -> Holder | None:
         return Holder(f"unreadable {hash(data)}", 0, "something", "", Process("an unknown host", "", 0, 0))
 
 
-def tell_on_stderr(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)
-
-
 @contextlib.contextmanager
-def hold(store: Store, *, what: str, tell: Callable[[str], None] = tell_on_stderr) -> Iterator[None]:
+def hold(store: Store, *, what: str, tell: Callable[[str], None] = say) -> Iterator[None]:
     """Be the one writer of a dataset for the time of the block; `what` is the command, for others to read.
 
     Raises ReelmillError where another holds it, and in mid-block (in the main thread) where another has taken over.

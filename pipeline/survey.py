@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import fsum, sqrt
@@ -97,9 +97,10 @@ def _standing(store: Store, product: Product, unit: Unit) -> Standing | None:
     return None if receipt is None else Standing.of(receipt)
 
 
-def survey(store: Store, plan: Plan) -> list[ProductState]:
-    """Compare every product of a plan with what stands on storage."""
-    return [survey_product(store, product, plan.units_of(product)) for product in plan.products]
+def survey(store: Store, plan: Plan, *, kinds: Collection[str] | None = None) -> list[ProductState]:
+    """Compare every product of a plan, or those of some kinds, with what stands on storage."""
+    products = [product for product in plan.products if kinds is None or product.kind in kinds]
+    return [survey_product(store, product, plan.units_of(product)) for product in products]
 
 
 def failed_rows(store: Store, states: Sequence[ProductState]) -> dict[str, tuple[str, LedgerRow]]:

@@ -10,11 +10,11 @@ import errno
 import os
 import random
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
+from pipeline.say import say
 from schemas.errors import StorageError, UsageError
 
 T = TypeVar("T")
@@ -120,12 +120,12 @@ def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
                 raise _gave_up(where, limit_s, error) from error
             if not announced and now_s - began_s >= QUIET_S:
                 announced = True
-                _say(f"{where}: storage does not answer ({reason(error)}); trying again for {left_s:.0f} s")
+                say(f"reelmill: {where}: storage does not answer ({reason(error)}); trying again for {left_s:.0f} s")
             time.sleep(min(left_s, pause_s * random.uniform(0.5, 1)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             if announced:
-                _say(f"{where}: storage answers again after {time.monotonic() - began_s:.0f} s")
+                say(f"reelmill: {where}: storage answers again after {time.monotonic() - began_s:.0f} s")
             return result
 
 
@@ -160,7 +160,3 @@ def reason(error: OSError) -> str:
         text = re.sub(r"; Details: .*", "", found[1])
         text = re.sub(r": No response body\.?$", "", text)
     return text[:300].rstrip(".")
-
-
-def _say(sentence: str) -> None:
-    print(f"reelmill: {sentence}", file=sys.stderr, flush=True)
