@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline import receipts
 from pipeline.forecast.bench import Bench
-from pipeline.forecast.stored import Stored, grown, line_of
+from pipeline.forecast.stored import Stored, grown, line_of, sample_bytes, vector_bytes
 from pipeline.forecast.worker import Timed, Workers, ask_once, make_card
 from pipeline.graph import Product, Unit
-from pipeline.shards import sample_spans, shard_bytes
+from pipeline.shards import shard_bytes
 from pipeline.threads import num_cores
 from schemas.config import Clips, Features, Limits
 from schemas.errors import ReelmillError
@@ -183,7 +183,7 @@ class Prober:
         found = {}
         for unit, (items, num_bytes) in all_bytes.items():
             with store.open(f"{product.path}/{product.kind}-{unit:06d}.tar") as file:
-                samples = sum(span.stop - span.start for _, span in sample_spans(file))
+                samples = sample_bytes(file)
             rest = num_bytes - shard_bytes(samples) - (empty - shard_bytes(0))
             found[unit] = Stored(items, samples, max(0.0, rest))
         return found
@@ -237,7 +237,8 @@ class Prober:
             timed = timed[1:] or timed
             (none,) = workers.run(bench.none[:1], budget_s=np.inf, at_least=1)
         self._made[product.path] = {}
-        file_bytes = line_of([Stored(one.items, 0, one.num_bytes - none.num_bytes) for one in (workers.warmed, *timed)])
+        stored = self._stored_features(product, (workers.warmed, *timed), none.num_bytes)
+        line = line_of(list(stored.values()))
         return ProductProbe(
             product=product,
             device="gpu" if on_gpu or is_rated else "cpu",
@@ -247,7 +248,7 @@ class Prober:
             unit_s=0.0 if is_rated else none.worker_s,
             unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,
-            filled_bytes=file_bytes.fixed,
+            filled_bytes=line.fixed,
             files_per_unit=none.num_files,
             videos=(),
             batches=tuple(
@@ -256,13 +257,24 @@ class Prober:
                     rows=one.items,
                     worker_s=max(0.0, one.worker_s - none.worker_s),
                     cpu_s=max(0.0, one.cpu_s - none.cpu_s),
-                    num_bytes=max(0.0, one.num_bytes - none.num_bytes - file_bytes.fixed),
+                    num_bytes=stored[one.unit].own + line.slope * one.items,
                 )
                 for one in timed
                 if one.items
             ),
             num_lost=0,
         )
+
+    def _stored_features(self, product: Product, timed: Iterable[Timed], empty: float) -> dict[int, Stored]:
+        """unit -> its bytes; of maps, `own` has what their shard is longer than one without any."""
+        is_dense = Features.model_validate(product.settings).dense
+        found = {}
+        for one in timed:
+            name = f"maps-{one.unit:06d}.tar" if is_dense else f"part-{one.unit:06d}.parquet"
+            with self._bench.store.open(f"{product.path}/{name}") as file:
+                own = shard_bytes(sample_bytes(file)) - shard_bytes(0) if is_dense else vector_bytes(file)
+            found[one.unit] = Stored(one.items, own, one.num_bytes - empty - own)
+        return found
 
     def _groups(self, source: Product, num_clips: int) -> list[list[Unit]]:
         """Neighbouring units of videos that stand, in groups of `num_clips` clips or more; the last may be smaller
