@@ -132,14 +132,18 @@ def print_comparison(found: Comparison) -> None:
     """Predicted, actual, and the one over the other."""
     console = plan_console()
     table = Table(title="planned : actual", title_justify="left", box=box.SIMPLE)
-    for column in ("product", "videos", "worker-s a video", "CPU-s a video", "stored a video"):
+    # workers on CPUs wait for each other: only one that holds a GPU can be judged by its time
+    on_gpus = found.num_gpus > 0 and any(product.device == "gpu" for product in found.products)
+    gpu_columns = ("GPU-s a video",) if on_gpus else ()
+    for column in ("product", "videos", "CPU-s a video", *gpu_columns, "stored a video"):
         table.add_column(column, justify="left" if column == "product" else "right")
     for product in found.products:
+        of_gpu = _pair(product.worker_s, SECONDS) if product.device == "gpu" else "–"
         table.add_row(
             product.product,
             f"{product.videos:,}",
-            _pair(product.worker_s, SECONDS),
             _pair(product.cpu_s, SECONDS),
+            *([of_gpu] if on_gpus else []),
             _pair(product.bytes, SIZES),
         )
     if found.products:

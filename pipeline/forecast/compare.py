@@ -13,7 +13,7 @@ from pipeline.forecast.cluster import hours, load_of
 from pipeline.runs import Spent
 from pipeline.store import Store
 from pipeline.survey import ProductState
-from schemas.forecast import PLAN_FILE, Cluster, Forecast, ProductForecast
+from schemas.forecast import PLAN_FILE, Cluster, Device, Forecast, ProductForecast
 from schemas.work import ProductWork
 
 
@@ -30,9 +30,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One product. Seconds and bytes are of one video."""
+    """One product. Seconds and bytes are of one video.
+
+    Of CPU products `cpu_s` tells whether a plan was right. `worker_s` is wall time inside units: where workers and the
+    threads of models are more than there are cores, as in every run without a GPU, it has what each waited for others.
+    """
 
     product: str
+    device: Device  # that it was planned on
     videos: int  # that the runs on record have made
     worker_s: Pair
     cpu_s: Pair
@@ -92,6 +97,7 @@ def _compared(of_plan: ProductForecast, state: ProductState, work: ProductWork, 
     worked_s = work.busy_s + work.reading_s + work.writing_s  # inside units
     return Compared(
         product=state.path,
+        device=of_plan.device,
         videos=work.videos,
         worker_s=Pair(of_plan.worker_s.value / num_videos, worked_s / work.videos),
         cpu_s=Pair(of_plan.cpu_s.value / num_videos, work.cpu_s / work.videos),
