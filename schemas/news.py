@@ -44,3 +44,24 @@ class Started:
 
 
 News = Progress | Began | GaveUp | Started
+
+
+@dataclass(frozen=True, slots=True)
+class StorageWait:
+    """Storage does not answer a worker, or answers it again."""
+
+    node: str  # of the Ray node, as in UnitWork
+    sentence: str
+    is_away: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A node lacks what a product's workers are made from, and gets none of its units."""
+
+    product: str
+    address: str
+    reason: str
+
+
+Trouble = StorageWait | LeftOut  # of machines, not of units: a person may want to know

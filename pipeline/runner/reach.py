@@ -10,10 +10,12 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from pipeline.backbones import weights_sha256
 from pipeline.graph import Product, Unit
 from pipeline.runner.requests import Facts, Request
 from pipeline.store import Store
 from pipeline.units import unit_table
+from schemas.config import Features
 from schemas.errors import UsageError
 from schemas.work import RUNS_FOLDER
 
@@ -31,7 +33,8 @@ def check_reach(
     store: Store, requests: Sequence[tuple[Product, Request]], facts: Facts, pending: Sequence[Unit]
 ) -> None:
     """Ask each node that will work, where there is more than one. Raises UsageError, a sentence, for the first that
-    has another folder under the dataset's path, or lacks a file. Nodes that an autoscaler adds later are not asked."""
+    has another folder under the dataset's path, or lacks a file. Nodes that join later are not asked: of what they
+    lack see `lacking`."""
     workers = [node for node in facts.nodes if any(request.fits(node) for _, request in requests)]
     if len(facts.nodes) < 2:
         return
@@ -72,6 +75,21 @@ def _weights(products: Sequence[Product]) -> list[str]:
     named = [product.settings.get("weights") for product in products]
     named += [(product.settings.get("preprocess") or {}).get("mean") for product in products]  # or a mean volume
     return sorted({path for path in named if isinstance(path, str) and Path(path).is_file()})
+
+
+def lacking(product: Product) -> str:
+    """What this machine lacks of the files that a product's model is loaded from, or has otherwise than where the run
+    was started; "" for nothing. Raises StorageError where they lie on storage that stays away."""
+    if product.kind != "features" or product.files_sha256 is None:
+        return ""
+    settings = Features.model_validate(product.settings)
+    try:
+        found = weights_sha256(settings.model, settings.weights, preprocess=settings.preprocess)
+    except UsageError as error:
+        return str(error)
+    if found == product.files_sha256:
+        return ""
+    return f"{settings.weights} is another file there than where the run was started"
 
 
 def _first_video(store: Store, pending: Sequence[Unit]) -> list[str]:

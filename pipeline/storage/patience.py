@@ -11,7 +11,8 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from pipeline.say import say
@@ -28,6 +29,7 @@ FIRST_PAUSE_S = 0.2
 # a server that is back is found soon, and not by a thousand workers at once: the pause is random
 LONGEST_PAUSE_S = 10.0
 QUIET_S = 5.0  # what is over sooner is nobody's business
+Listener = Callable[[str, bool], None]  # a sentence, and whether storage is away or back
 away_until_s = 0.0  # by time.monotonic(): until then nothing answers this process, for rehearsals (pipeline.chaos)
 
 # names of the AWS SDK, as pyarrow prints them, and of the servers themselves
@@ -53,6 +55,13 @@ MOUNT_IS_AWAY = frozenset(
     {errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN}
     | {errno.ENETUNREACH, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EMFILE, errno.ENFILE}
 )
+
+
+def _on_stderr(sentence: str, is_away: bool) -> None:
+    say(f"reelmill: {sentence}")
+
+
+_listener: Listener = _on_stderr
 
 
 class Truncated(OSError):  # noqa: N818 (it is not an error of the file, but of the answer)
@@ -120,13 +129,32 @@ def persist(act: Callable[[], T], where: str, *, doing: Doing) -> T:
                 raise _gave_up(where, limit_s, error) from error
             if not announced and now_s - began_s >= QUIET_S:
                 announced = True
-                say(f"reelmill: {where}: storage does not answer ({reason(error)}); trying again for {left_s:.0f} s")
+                why, left = reason(error), f"{left_s:.0f} s"
+                tell(f"{where}: storage does not answer ({why}); trying again for {left}", is_away=True)
             time.sleep(min(left_s, pause_s * random.uniform(0.5, 1)))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             if announced:
-                say(f"reelmill: {where}: storage answers again after {time.monotonic() - began_s:.0f} s")
+                away_s = time.monotonic() - began_s
+                tell(f"{where}: storage answers again after {away_s:.0f} s", is_away=False)
             return result
+
+
+def tell(sentence: str, *, is_away: bool) -> None:
+    """Say that storage is away, or that it is back."""
+    _listener(sentence, is_away)
+
+
+@contextmanager
+def telling(listener: Listener) -> Iterator[None]:
+    """For the time of the block `listener` hears that storage is away and that it is back, in place of stderr: from
+    whatever thread of this process asks for something."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
 
 
 def refusal(where: str, doing: Doing, error: OSError) -> StorageError:

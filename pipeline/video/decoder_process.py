@@ -9,6 +9,7 @@ sample) that is not null the frames are gray, as they are. Replies, by "kind":
     ready      once, after the imports
     progress   {"count"}: at most some ten a second, and only when the count of work done has grown
     storage    {"is_asked"}: true before a remote storage is asked for bytes, false when it has answered
+    wait       {"sentence", "is_away"}: it does not answer, or answers again (pipeline.storage.patience.telling)
     clip       the fields of wire.EncodedClip, the members' bytes as blobs
     done       the fields of wire.Outcome; the video is finished
     error      {"reason", "message"} and, where it is known, {"num_bytes_read"}; the video is finished. Of the
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, cast
 import av
 import cv2
 
+from pipeline.storage.patience import telling
 from pipeline.video import wire
 from pipeline.video.decode import Decoded, sample_video
 from pipeline.video.encode import encode_clip, encode_frame, gray_members
@@ -112,7 +114,10 @@ def serve(request: dict[str, Any], send: Send, memory: _Memory) -> None:
 
 
 def _sample(row: VideoRow, spec: Clips, grid: Grid | None, send: Send) -> Outcome:
-    with open_source(row.uri, on_storage=lambda is_asked: send("storage", is_asked=is_asked)) as source:
+    with (
+        telling(lambda sentence, is_away: send("wait", sentence=sentence, is_away=is_away)),
+        open_source(row.uri, on_storage=lambda is_asked: send("storage", is_asked=is_asked)) as source,
+    ):
         try:
             decoded = _send_clips(source, row, spec, grid, send)
         except VideoError as error:

@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.process import waits_for_disk
+from pipeline.storage import patience
 from pipeline.video import wire
 from pipeline.video.errors import VideoError
 from pipeline.video.sample import Grid
@@ -136,6 +137,8 @@ def _talk(
                 return Outcome(**header)
             elif kind == "storage":
                 clock.waits_for_storage(header["is_asked"])
+            elif kind == "wait":
+                patience.tell(str(header["sentence"]), is_away=bool(header["is_away"]))
             elif kind == "error" and header["reason"] == "storage":
                 raise StorageError(header["message"])
             elif kind == "error":

@@ -3,8 +3,9 @@
 import pyarrow as pa
 import pytest
 
+from pipeline.backbones import weights_sha256
 from pipeline.graph import Product, Unit
-from pipeline.runner.reach import _explain, _first_video, _weights
+from pipeline.runner.reach import _explain, _first_video, _weights, lacking
 from pipeline.store import Store
 from pipeline.units import write_manifest
 from schemas.errors import UsageError
@@ -22,6 +23,21 @@ def test_weights_and_mean_volumes_that_are_files(tmp_path) -> None:
     )
     products = [Product("features", f"{number}", each, {}, 1) for number, each in enumerate(settings)]
     assert _weights(products) == [str(weights), str(mean)]
+
+
+def test_what_a_machine_lacks_of_a_models_weights(tmp_path) -> None:
+    weights = tmp_path / "c3d.pickle"
+    weights.write_bytes(b"weights")
+    settings = {"from": "clips/a", "model": "c3d", "weights": str(weights)}
+    product = Product("features", "c3d", settings, {}, 1, files_sha256=weights_sha256("c3d", str(weights)))
+    assert lacking(product) == ""
+    weights.write_bytes(b"others")
+    assert lacking(product) == f"{weights} is another file there than where the run was started"
+    weights.unlink()
+    assert lacking(product).startswith(f"{weights}: can't read this file (No such file")
+    assert lacking(Product("clips", "a", {"frames": 16}, {}, 1)) == ""
+    random = {**settings, "weights": "random:0"}
+    assert lacking(Product("features", "r", random, {}, 1, files_sha256=weights_sha256("c3d", "random:0"))) == ""
 
 
 @pytest.mark.parametrize("kind", ["here", "gone", "s3://bucket/a.mp4"])

@@ -74,6 +74,23 @@ def test_an_outage_is_told_once_and_so_is_its_end(monkeypatch, capsys) -> None:
     assert last.startswith("reelmill: s3://b/x: storage answers again after ")
 
 
+def test_whoever_listens_is_told_in_place_of_stderr(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(patience, "QUIET_S", 0.1)
+    said = []
+    for listening in (True, False):
+        left = [OSError(PASSING[0])] * 4
+        act = lambda left=left: left and (_ for _ in ()).throw(left.pop())  # noqa: E731
+        if listening:
+            with patience.telling(lambda sentence, is_away: said.append((sentence.split(" (")[0], is_away))):
+                persist(act, "s3://b/x", doing="read")
+            assert capsys.readouterr().err == ""
+        else:
+            persist(act, "s3://b/x", doing="read")
+            assert len(capsys.readouterr().err.splitlines()) == 2
+    assert said[0] == ("s3://b/x: storage does not answer", True)
+    assert [is_away for _, is_away in said] == [True, False]
+
+
 def test_a_short_absence_is_not_told(capsys) -> None:
     left = [OSError(PASSING[0])]
     persist(lambda: left and (_ for _ in ()).throw(left.pop()), "s3://b/x", doing="read")

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.storage import patience
 from pipeline.video import decoder_process
 
 SYS_CLONE, CLONE_VFORK = 56, 0x4000  # of x86_64
@@ -21,7 +22,7 @@ sample_video = decoder_process.sample_video
 
 
 def sample(source, row, spec, *, progress, **options):
-    name = Path(row.uri).stem
+    name = Path(row.uri.partition("?")[0]).stem
     clips = sample_video(source, row, spec, progress=progress, **options)
     if name in ("chatty", "crash_once", "crash_late", "spin_late", "hang_late", "noise"):
         first = next(clips)
@@ -93,4 +94,5 @@ MISDEEDS = {
 
 if __name__ == "__main__":
     decoder_process.sample_video = sample
+    patience.QUIET_S = 0.5
     decoder_process.main(sys.argv[1:])

@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.storage.patience import PATIENCE_VARIABLE
+from pipeline.storage.patience import PATIENCE_VARIABLE, telling
 from pipeline.store import Store
 from pipeline.video import guard, time_left
 from pipeline.video.encode import decode_frames
@@ -342,6 +342,18 @@ def test_a_storage_that_is_away_for_longer_than_a_decoder_may_stall_is_waited_fo
     with Decoder(Limits(stall_s=2, video_s=600)) as decoder:
         assert_reads_well(decoder, row)
     assert scripted.troubles["GET"] == []
+
+
+def test_a_storage_that_does_not_answer_the_decoder_is_told_by_its_parent(scripted, video, decoder):
+    row = of_bucket(scripted, video("ordinary"))
+    scripted.troubles["GET"] = ["503"] * 8  # a second and more
+    said = []
+    with telling(lambda sentence, is_away: said.append((sentence.split(" (")[0], is_away))):
+        assert_reads_well(decoder, row)
+    (away, _), (back, _) = said
+    assert [is_away for _, is_away in said] == [True, False]
+    assert away.endswith("ordinary.avi: storage does not answer")
+    assert "ordinary.avi: storage answers again after " in back
 
 
 @pytest.mark.parametrize("kind", ["HEAD", "GET"])
