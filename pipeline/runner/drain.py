@@ -1,4 +1,5 @@
-"""The graph as a Ray dataset: one row is one unit (descriptors travel through Ray, bytes go to storage).
+"""The graph as a Ray dataset: one row is one unit, or a bundle of quick ones (descriptors travel through Ray, bytes go
+to storage).
 
 The stages are chained, so units flow through them as a pipeline: unit 7 is decoded while the features of unit 6 are
 extracted. The knobs of Ray Data are here, in feed (the units) and in connect (its context).
@@ -25,15 +26,15 @@ import ray.data
 
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
+from pipeline.runner.bundle import ActorStep, rows_of, steps
 from pipeline.runner.cards import last_line, write_cards
 from pipeline.runner.connect import CRASHED_UNITS_ALLOWED, is_local_ray
 from pipeline.runner.facts import cluster_facts
-from pipeline.runner.feed import largest_first, unit_dataset
-from pipeline.runner.news import hearing
+from pipeline.runner.feed import UnitSource, largest_first, unit_dataset
+from pipeline.runner.news import Line, hearing
 from pipeline.runner.reach import check_reach
 from pipeline.runner.requests import Facts, Request, check, request_of, wants_gpu
 from pipeline.runner.rounds import RETRIES, Rounds
-from pipeline.runner.worker import ActorStep, Tell, step
 from pipeline.store import Store
 from schemas.config import Limits
 from schemas.news import News, Started
@@ -80,9 +81,11 @@ def run_plan(
     on_progress(Started(_pools(asked, len(pending))))
     rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
     errors: list[UnitError] = []
-    with hearing(rounds.listening(on_progress)) as tell:
+    with hearing(rounds.listening(on_progress)) as line:
         while units := rounds.next():
-            errors += _drain(_dataset(asked, store, limits, units, tell), rounds)
+            workers = _workers(asked, facts) if rounds.bundles else {}
+            source = UnitSource(units, pace=line.pace, workers=workers)
+            errors += _drain(_dataset(asked, store, limits, source, line), rounds)
             if any(error.fatal for error in errors):
                 return errors
     return [*errors, *(UnitError(unit, message, fatal=False) for unit, message in rounds.given_up())]
@@ -102,6 +105,15 @@ def _pools(asked: Sequence[tuple[Product, Request]], num_units: int) -> dict[str
     }
 
 
+def _workers(asked: Sequence[tuple[Product, Request]], facts: Facts) -> dict[str, float]:
+    """How many each product can have at once; one, where its nodes are still to come."""
+    cpus = facts.total("num_cpus")
+    return {
+        product.path: request.workers or max(1.0, cpus // request.num_cpus if request.num_cpus else cpus)
+        for product, request in asked
+    }
+
+
 def requests_of(
     products: Sequence[Product], uses_gpu: Sequence[bool], pools: Pools, facts: Facts
 ) -> list[tuple[Product, Request]]:
@@ -116,23 +128,23 @@ def requests_of(
 def _drain(dataset: ray.data.Dataset, rounds: Rounds) -> Iterator[UnitError]:
     """Pull units through the chain of stages, and yield the errors; stop at the first fatal one."""
     try:
-        for row in dataset.iter_rows():
+        for row in (row for bundle in dataset.iter_rows() for row in rows_of(bundle)):
             rounds.ended(row["index"])
             for message in json.loads(row["errors"]).values():
                 yield UnitError(row["index"], message, row["fatal"])
-            if row["fatal"]:
+            if row["fatal"]:  # what comes after it in its bundle was not tried
                 return
     except ray.exceptions.RayError as error:
         rounds.broke_off(last_line(error))
 
 
 def _dataset(
-    asked: Sequence[tuple[Product, Request]], store: Store, limits: Limits, units: Sequence[Unit], tell: Tell
+    asked: Sequence[tuple[Product, Request]], store: Store, limits: Limits, source: UnitSource, line: Line
 ) -> ray.data.Dataset:
-    """The graph: one row = one unit = one block; every step is 1:1."""
-    dataset = unit_dataset(units)
+    """The graph: one row = one bundle = one block; every step is 1:1."""
+    dataset = unit_dataset(source)
     for product, request in asked:
-        settings = {"product": product, "store": store, "limits": limits, "tell": tell}
+        settings = {"product": product, "store": store, "limits": limits, "line": line}
         place: dict[str, Any] = {
             "num_cpus": request.num_cpus,
             "num_gpus": request.num_gpus,
@@ -142,16 +154,16 @@ def _dataset(
             # 1:1, on every core that its pool leaves it: decoding and flow are the wide part. A video that kills its
             # decoder is caught inside the stage; the two retries are for workers lost to their node. A node that is
             # drained first (spot) costs none of them; one that is just gone costs one.
-            workers = min(request.workers, len(units)) if request.workers else None
+            workers = min(request.workers, source.num_units) if request.workers else None
             compute = ray.data.TaskPoolStrategy(size=workers)
-            dataset = dataset.map(step, fn_kwargs=settings, compute=compute, max_retries=RETRIES, **place)  # type: ignore[arg-type]
+            dataset = dataset.map(steps, fn_kwargs=settings, compute=compute, max_retries=RETRIES, **place)  # type: ignore[arg-type]
         else:
             # 1:1, actors that keep their model. A pool of fixed size, which starts with whatever of it there is: Ray
             # Data's own growing and shrinking throws models away.
             dataset = dataset.map(
                 ActorStep,  # type: ignore[arg-type]  # ray takes callable classes and fn_kwargs; its types do not
                 fn_kwargs=settings,
-                compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, len(units))),
+                compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, source.num_units)),
                 max_restarts=-1,
                 max_task_retries=RETRIES,
                 **place,

@@ -32,6 +32,7 @@ class Rounds:
         self._given_up: list[int] = []
         self._reason = ""  # of the last round that broke off
         self._is_first = True
+        self.bundles = True  # whether units may go together in this round: in the first, where none is suspected
         self._num_before = 0
 
     def next(self) -> list[Unit]:
@@ -39,7 +40,12 @@ class Rounds:
         nothing is left, or the last round got nowhere."""
         if not self._is_first:
             self._close()
-        self._is_first, self._attempts, self._num_before = False, Counter(), len(self._left)
+        self.bundles, self._is_first, self._attempts, self._num_before = (
+            self._is_first,
+            False,
+            Counter(),
+            len(self._left),
+        )
         return sorted(self._left.values(), key=lambda unit: self._losses[unit.index])  # stable
 
     def _close(self) -> None:
@@ -51,8 +57,11 @@ class Rounds:
         # of a round that broke off most were never tried, or were under way when it did
         attempts_now = dict(self._attempts)  # at once: news of workers that are dying comes in another thread
         beyond_help = {unit for (unit, _), attempts in attempts_now.items() if attempts >= ATTEMPTS}
+        under_way = {unit for unit, _ in attempts_now}
         for unit in self._left:
-            if not self._reason or unit in beyond_help:
+            # one that was only in a bundle with the culprit goes alone next time
+            was_tried = not self._reason and (unit in under_way or not self.bundles)
+            if was_tried or unit in beyond_help:
                 self._losses[unit] += 1
         lost = [unit for unit in self._left if got_nowhere or self._losses[unit] >= ROUNDS_PER_UNIT]
         self._given_up += lost

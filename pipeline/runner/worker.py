@@ -54,13 +54,6 @@ def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell
     return row
 
 
-class ActorStep:
-    """The same for an actor pool, which wants a class: an actor is a process that keeps its model."""
-
-    def __call__(self, row: Row, **settings: Any) -> Row:
-        return step(row, **settings)
-
-
 def _stage(product: Product, store: Store, limits: Limits) -> Stage:
     """The open stage of this worker process."""
     key = (store.uri, product.path, product.fingerprint)

@@ -60,6 +60,22 @@ def test_a_unit_that_a_flaky_node_took_down_is_made_after_all() -> None:
     assert rounds.given_up() == []
 
 
+def test_units_that_were_lost_in_a_bundle_with_the_culprit_go_alone_and_lose_no_chance() -> None:
+    rounds = Rounds(UNITS)
+    rounds.next()
+    assert rounds.bundles
+    began(rounds, 1)
+    rounds.ended(3)  # 1, 2 and 0 were one bundle
+    assert indices(rounds.next()) == [2, 0, 1]
+    assert not rounds.bundles
+    began(rounds, 2, 1)  # alone, a flaky node takes 2 down too
+    rounds.ended(0)
+    assert indices(rounds.next()) == [2]
+    rounds.ended(2)
+    assert rounds.next() == []
+    assert [unit for unit, _ in rounds.given_up()] == [1]
+
+
 def test_a_round_that_broke_off_blames_only_what_was_tried_three_times() -> None:
     rounds = Rounds(UNITS)
     rounds.next()
