@@ -18,6 +18,7 @@ from jobs.work_display import print_spent, print_work, work_json
 from pipeline import lease, runs
 from pipeline.config import load_config
 from pipeline.forecast.compare import Comparison, compare, load_plan
+from pipeline.graph import Plan
 from pipeline.process import fate
 from pipeline.store import Store
 from pipeline.survey import FlowLoss, ProductState, failed_rows, flow_losses, survey
@@ -31,17 +32,12 @@ def main(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what stands on storage; while a run goes on, after it, or when its cluster is gone."""
-    if target.endswith((".yaml", ".yml")):
-        config = load_config(Path(target))
-        store = Store(config.dataset)
-        plan = plan_config(config, store)
-    else:
-        store, plan = stored_plan(target)
+    store, plan = plan_of_target(target)
     states = survey(store, plan)
     lost = failed_rows(store, states)
     losses = flow_losses(store, states)
     records = runs.records(store)
-    planned, last, spent = _compare(store, states, records), records[-1] if records else None, runs.spent(records)
+    planned, last, spent = comparison(store, states, records), records[-1] if records else None, runs.spent(records)
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]
@@ -52,13 +48,22 @@ def main(
         return
     _print(store, states, lost, every=failed)
     _print_losses(losses)
-    if (writer := _writer(store)) is not None:
-        wide_console().print(_sentence(writer), markup=False, soft_wrap=True)
+    if (sentence := writer_sentence(store)) is not None:
+        wide_console().print(sentence, markup=False, soft_wrap=True)
     if last is not None:
         print_work(wide_console(), last)
         print_spent(wide_console(), spent)
     if planned is not None:
         print_comparison(planned)
+
+
+def plan_of_target(target: str) -> tuple[Store, Plan]:
+    """The dataset that a config.yaml, a folder or a URI names, and its plan. Raises UsageError as those who read it."""
+    if not target.endswith((".yaml", ".yml")):
+        return stored_plan(target)
+    config = load_config(Path(target))
+    store = Store(config.dataset)
+    return store, plan_config(config, store)
 
 
 def _writer(store: Store) -> dict[str, str] | None:
@@ -70,14 +75,18 @@ def _writer(store: Store) -> dict[str, str] | None:
     return {"command": holder.what, "host": process.host, "since": holder.since, "process": fate(process)}
 
 
-def _sentence(writer: Mapping[str, str]) -> str:
+def writer_sentence(store: Store) -> str | None:
+    """Who is at it, or was when it died; None where nobody is."""
+    writer = _writer(store)
+    if writer is None:
+        return None
     who = f"`{writer['command']}` on {writer['host']}"
     if writer["process"] == "gone":
         return f"{who} was at it, and died; the same command goes on from here"
     return f"{who} is at it, since {writer['since']}" + ("" if writer["process"] == "alive" else ", unless it died")
 
 
-def _compare(store: Store, states: list[ProductState], records: list[RunRecord]) -> Comparison | None:
+def comparison(store: Store, states: list[ProductState], records: list[RunRecord]) -> Comparison | None:
     """What `reelmill plan` predicted beside what was spent; None where nothing was planned, or nothing was made."""
     found = load_plan(store)
     if found is None:
