@@ -15,6 +15,7 @@ VERBS: dict[str, str] = {
     "run": "Run a config's graph here or on a cluster; the same command resumes it.",
     "submit": "Run a config on a cluster as a Ray job, with this code; the same command attaches and resumes.",
     "status": "Say what is done, failed and stale, from storage alone.",
+    "report": "Write an HTML page of what was made: counts, clips, flow, heads, costs.",
     "verify": "Hash all files again, and make random clips again from what they were made from.",
     "train": "Train heads on stored features, or a feature network on stored clips.",
     "evaluate": "Evaluate trained heads, or predictions in files by the rules of a benchmark.",

@@ -22,6 +22,7 @@ from schemas.section import Section
 
 CONFIG = "config.yaml"  # the config's name in the package, whatever it is called here
 CODE = (jobs, pipeline, schemas)
+CODE_FILES = {".py", ".html", ".css"}  # modules, and the page of `report`
 LIMIT_BYTES = 95 << 20  # the head takes 100 MiB a request, and every node unpacks what it gets
 LARGEST_NAMED = 3
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files are the same package, whenever they were written
@@ -36,8 +37,9 @@ def contents(config: Config, path: Path) -> dict[str, Path]:
     files = {CONFIG: path}
     for package in CODE:
         root = Path(str(package.__file__)).parent
-        for module in root.rglob("*.py"):
-            files[f"{root.name}/{module.relative_to(root).as_posix()}"] = module
+        for file in root.rglob("*"):
+            if file.suffix in CODE_FILES:
+                files[f"{root.name}/{file.relative_to(root).as_posix()}"] = file
     sizes: dict[str, int] = {}
     for where, text in named_files(config):
         for name, file in _local_files(where, text):

@@ -131,28 +131,47 @@ def _more_nodes(found: Forecast) -> Table:
 def print_comparison(found: Comparison) -> None:
     """Predicted, actual, and the one over the other."""
     console = plan_console()
+    columns, rows = comparison_cells(found)
     table = Table(title="planned : actual", title_justify="left", box=box.SIMPLE)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "product" else "right")
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        console.print(table)
+    for line in comparison_lines(found):
+        console.print(line, markup=False)
+
+
+def comparison_cells(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """The columns of the table of planned and actual, and a row for each product."""
     # workers on CPUs wait for each other: only one that holds a GPU can be judged by its time
     on_gpus = found.num_gpus > 0 and any(product.device == "gpu" for product in found.products)
-    gpu_columns = ("GPU-s a video",) if on_gpus else ()
-    for column in ("product", "videos", "CPU-s a video", *gpu_columns, "stored a video"):
-        table.add_column(column, justify="left" if column == "product" else "right")
+    rows = []
     for product in found.products:
         of_gpu = _pair(product.worker_s, SECONDS) if product.device == "gpu" else "–"
-        table.add_row(
-            product.product,
-            f"{product.videos:,}",
-            _pair(product.cpu_s, SECONDS),
-            *([of_gpu] if on_gpus else []),
-            _pair(product.bytes, SIZES),
+        rows.append(
+            [
+                product.product,
+                f"{product.videos:,}",
+                _pair(product.cpu_s, SECONDS),
+                *([of_gpu] if on_gpus else []),
+                _pair(product.bytes, SIZES),
+            ]
         )
-    if found.products:
-        console.print(table)
+    gpu_columns = ["GPU-s a video"] if on_gpus else []
+    return ["product", "videos", "CPU-s a video", *gpu_columns, "stored a video"], rows
+
+
+def comparison_lines(found: Comparison) -> list[str]:
+    """The time of all, and which products can't be compared."""
+    lines = []
     if found.wall_s is not None:
         where = cluster_words(Cluster(nodes=1, cores=found.num_cores, gpus=found.num_gpus)).removeprefix("1 node of ")
-        console.print(f"time on {where}, from the first unit to the last: {_pair(found.wall_s, TIMES)}", markup=False)
-    for path in found.others:
-        console.print(f"{path} was not planned with these settings: `reelmill plan` predicts it anew", markup=False)
+        lines.append(f"time on {where}, from the first unit to the last: {_pair(found.wall_s, TIMES)}")
+    return lines + [
+        f"{path} was not planned with these settings: `reelmill plan` predicts it anew" for path in found.others
+    ]
 
 
 def _pair(pair: Pair, scale: Scale) -> str:

@@ -155,7 +155,7 @@ def stored_plan(dataset: str) -> tuple[Store, Plan]:
         raise UsageError(f"{dataset}: not a dataset that `reelmill run` has made (it has no {CONFIG_FILE})")
     try:
         left = json.loads(data)
-        config = Config.model_validate(left["config"])
-    except (ValueError, KeyError):  # pydantic's error is a ValueError
+        config, hashes = Config.model_validate(left["config"]), dict(left["files_sha256"])
+    except (ValueError, KeyError, TypeError):  # pydantic's error is a ValueError
         raise ReelmillError(f"{dataset}/{CONFIG_FILE} is damaged; run its config again, or name the config") from None
-    return store, plan_config(config, store, sha256=lambda path, settings: left["files_sha256"].get(path))
+    return store, plan_config(config, store, sha256=lambda path, settings: hashes.get(path))

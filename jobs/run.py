@@ -22,6 +22,7 @@ from pipeline import chaos, pictures, receipts, runner
 from pipeline.config import load_config, placed_in
 from pipeline.graph import digest
 from pipeline.lease import hold
+from pipeline.pictures import PREVIEW_FILE
 from pipeline.say import say
 from pipeline.stages import package_versions
 from pipeline.store import Store
@@ -32,7 +33,6 @@ from schemas.errors import ReelmillError, UsageError
 from schemas.work import RunRecord
 
 FAILED_ROWS_SHOWN = 10
-PREVIEW_FILE = "_preview.png"
 MADE_BY_UNITS = ("clips", "flow", "features")
 
 

@@ -29,27 +29,38 @@ def print_work(console: Console, record: RunRecord) -> None:
 
 def work_table(record: RunRecord) -> Table:
     """A row for each product; at most 100 columns wide."""
+    columns, rows = work_cells(record)
+    table = Table(title=title(record), title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def work_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
+    """The columns of the table of a run, and a row for each product that it worked on."""
     made = {path: work for path, work in record.products.items() if work.units or work.given_up}
     has_gpu = any(work.device_s is not None for work in made.values())
-    table = Table(title=title(record), title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1), pad_edge=False)
     columns = ["product", "busy", "input", "output", "open", *["GPU"] * has_gpu]
-    for column in (*columns, "videos/s", "speed", "read", "wrote", "amplif."):
-        table.add_column(column, justify="left" if column == "product" else "right", no_wrap=True)
+    rows = []
     for path, work in made.items():
         shares: list[float | None] = [work.busy_s, work.input_s, work.writing_s, work.opening_s]
         if has_gpu:
             shares.append(work.device_s)
         wall_s = max(1e-9, work.wall_s)
-        table.add_row(
-            path,
-            *("" if seconds is None else f"{work.share(seconds):.0%}" for seconds in shares),
-            f"{work.videos / wall_s:.3g}",
-            f"{work.source_s / wall_s:.3g}×" if work.source_s else "",
-            size(work.bytes_in),
-            size(work.bytes_out),
-            f"{work.amplification:.1f}×" if work.amplification is not None else "",
+        rows.append(
+            [
+                path,
+                *("" if seconds is None else f"{work.share(seconds):.0%}" for seconds in shares),
+                f"{work.videos / wall_s:.3g}",
+                f"{work.source_s / wall_s:.3g}×" if work.source_s else "",
+                size(work.bytes_in),
+                size(work.bytes_out),
+                f"{work.amplification:.1f}×" if work.amplification is not None else "",
+            ]
         )
-    return table
+    return [*columns, "videos/s", "speed", "read", "wrote", "amplif."], rows
 
 
 def title(record: RunRecord) -> str:
@@ -77,12 +88,15 @@ def reason_lines(record: RunRecord) -> list[str]:
 
 def print_spent(console: Console, spent: Spent) -> None:
     """One line for all runs, where they are more than one."""
-    if spent.runs < 2:
-        return
+    if spent.runs > 1:
+        console.print(_filled(spent_line(spent)), markup=False, soft_wrap=True)
+
+
+def spent_line(spent: Spent) -> str:
+    """`all 2 runs: 3 min 20 s of 2 cores; workers: clips/a 6 min 40 s`."""
     cores = f" of {spent.cores_s / spent.wall_s:.3g} cores" if spent.wall_s else ""
     parts = [f"{path} {duration(work.held_s)}" for path, work in spent.products.items()]
-    line = f"all {spent.runs} runs: {duration(spent.wall_s)}{cores}; workers: {', '.join(parts)}"
-    console.print(_filled(line), markup=False, soft_wrap=True)
+    return f"all {spent.runs} runs: {duration(spent.wall_s)}{cores}; workers: {', '.join(parts)}"
 
 
 def work_json(record: RunRecord) -> dict[str, Any]:

@@ -23,10 +23,12 @@ CELL_HEIGHT_PX = 96
 LABEL_HEIGHT_PX = 18
 GAP_PX = 2
 INK, PAPER = (40, 40, 40), (255, 255, 255)
+PREVIEW_FILE = "_preview.png"  # in a product's folder: the sheet of it that a run has drawn
+CLIPS_SHOWN, FLOWS_SHOWN = 8, 6  # rows of the sheets
 
 
 def contact_sheet(
-    store: Store, product: str, *, labels: Sequence[str] = (), num_clips: int = 8, num_frames: int = 8
+    store: Store, product: str, *, labels: Sequence[str] = (), num_clips: int = CLIPS_SHOWN, num_frames: int = 8
 ) -> bytes | None:
     """A PNG with one row per clip, `num_frames` of its frames from left to right, and a line that says what it is.
 
@@ -38,7 +40,7 @@ def contact_sheet(
 
 
 def flow_sheet(
-    store: Store, product: str, *, labels: Sequence[str] = (), num_clips: int = 6, num_frames: int = 8
+    store: Store, product: str, *, labels: Sequence[str] = (), num_clips: int = FLOWS_SHOWN, num_frames: int = 8
 ) -> bytes | None:
     """A PNG with two rows per clip: frames of its clips product, and below each the flow from it on, in colour.
 
@@ -65,9 +67,9 @@ def _sheet(rows: Sequence[np.ndarray]) -> bytes | None:
     return png.tobytes()
 
 
-def _spread_samples(store: Store, product: str, count: int) -> list[tuple[int, dict[str, bytes]]]:
-    """(unit, members) of the first sample of each of `count` shards spread over the product; more of each where shards
-    are few."""
+def spread(store: Store, product: str, count: int) -> list[tuple[int, int]]:
+    """(unit, place in its shard) of the first sample of each of `count` shards spread over the product; more of each
+    where shards are few. What the rows of a sheet are, from top to bottom."""
     made = [
         (unit, receipt)
         for unit in receipts.committed_units(store, product)
@@ -78,12 +80,18 @@ def _spread_samples(store: Store, product: str, count: int) -> list[tuple[int, d
         return []
     picks = [filled[i * len(filled) // count] for i in range(count)] if len(filled) > count else filled
     share = -(-count // len(picks))
+    places = [(unit, i) for unit, receipt in picks for i in sorted({i * receipt.items // share for i in range(share)})]
+    return places[:count]
+
+
+def _spread_samples(store: Store, product: str, count: int) -> list[tuple[int, dict[str, bytes]]]:
+    """(unit, members) of each sample of `spread`."""
+    places = spread(store, product, count)
     samples: list[tuple[int, dict[str, bytes]]] = []
-    for unit, receipt in picks:
-        wanted = {i * receipt.items // share for i in range(share)}
+    for unit in dict.fromkeys(unit for unit, _ in places):
         with store.open(f"{product}/{product.partition('/')[0]}-{unit:06d}.tar") as file:
-            samples += [(unit, members) for i, (_, members) in enumerate(read_shard(file)) if i in wanted]
-    return samples[:count]
+            samples += [(unit, members) for i, (_, members) in enumerate(read_shard(file)) if (unit, i) in places]
+    return samples
 
 
 def _sample_of(store: Store, source: str, unit: int, clip_id: str) -> dict[str, bytes]:

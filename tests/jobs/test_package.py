@@ -19,6 +19,7 @@ from schemas.errors import UsageError
 from schemas.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]
+CODE = {"jobs", "pipeline", "schemas"}
 OTHER_TEXTS = {  # fields of text that are neither files nor places
     *("clips", "features", "source", "model", "layer", "recipe", "model_options"),
     *("flow", "heads", "failed", "missing", "freeze"),
@@ -49,13 +50,15 @@ FEATURES = {
 
 
 def names(here: Path, **values: Any) -> set[str]:
-    return {name for name in contents(*config(here, **values)) if not name.endswith(".py")}
+    return {name for name in contents(*config(here, **values)) if name.partition("/")[0] not in CODE}
 
 
 def test_the_code_is_all_of_the_code_and_nothing_else(here: Path) -> None:
-    found = {name for name in contents(*config(here)) if name.endswith(".py")}
+    found = set(contents(*config(here))) - names(here)
     assert {"jobs/run.py", "pipeline/runner/worker.py", "schemas/config.py"} <= found
-    assert {name.partition("/")[0] for name in found} == {"jobs", "pipeline", "schemas"}
+    assert {"pipeline/report/page.html", "pipeline/report/page.css"} <= found
+    assert {name.rpartition(".")[2] for name in found} == {"py", "html", "css"}
+    assert {name.partition("/")[0] for name in found} == CODE
     assert not any("__pycache__" in name for name in found)
 
 
