@@ -4,14 +4,15 @@
 
 A manifest of ten rows a unit is planned, and all of its units go through `run_plan` on a local Ray: clips as tasks,
 features as an actor, both of `fake_stages`, which return a receipt and write nothing. So all that is left is what Ray,
-the runner and its news cost. A line per tenth: units/s of that tenth, and the driver's memory. Bar: a steady rate, and
-under 2 GB. Nothing is asserted; a table comes out. Ray Data has no more tasks under way than there are CPUs, so with
-stages that take no time it is the way there and back that counts.
+the runner, its news and its record cost. A line per tenth: units/s of that tenth, and the memory of the driver and of
+Ray's own processes and workers. Bar: a steady rate, and under 2 GB in the driver. Nothing is asserted; a table comes
+out. Units that take no time go through Ray in bundles (pipeline/runner/bundle.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import subprocess
@@ -61,12 +62,13 @@ def drain(folder: str, num_units: int, num_workers: int) -> None:
     print(f"planned {len(units):,} units in {time.monotonic() - began_s:.1f} s; {resident()}", flush=True)
     clips = Product("clips", "none", {}, {}, 1)
     features = Product("features", "none", {}, {clips.path: clips.fingerprint}, 1)
-    tenths = Tenths(features.path, num_units)
-    with runner.cluster(workers=num_workers):
+    plan, tenths = Plan((clips, features), tuple(units)), Tenths(features.path, num_units)
+    with (
+        runner.cluster(workers=num_workers),
+        runner.watching(plan, store, pending=units, config_sha256="", listener=tenths) as watch,
+    ):
         began_s = time.monotonic()
-        errors = runner.run_plan(
-            Plan((clips, features), tuple(units)), store, limits=Limits(), pending=units, on_progress=tenths
-        )
+        errors = runner.run_plan(plan, store, limits=Limits(), pending=units, on_progress=watch.hear)
     print(f"drained in {time.monotonic() - began_s:.0f} s, {len(errors)} errors; at most {peak()}", flush=True)
 
 
@@ -109,14 +111,44 @@ class Tenths:
         if self._done % self._step == 0:
             now = time.monotonic()
             rate = self._step / (now - self._since_s)
-            print(f"{self._done:>8,} units  {rate:6.1f} units/s  {resident()}", flush=True)
+            print(f"{self._done:>8,} units  {rate:6.1f} units/s  {resident()}  {of_ray()}", flush=True)
             self._since_s = now
 
 
 def resident() -> str:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-    return f"{kilobytes / 1024:.0f} MiB resident"
+    return f"{_mib(Path('/proc/self')):.0f} MiB resident"
+
+
+def of_ray() -> str:
+    """`(Ray: gcs_server 58, raylet 34, 11 others 1604 MiB)`: of the processes that this one started, and theirs."""
+    gcs_server = raylet = others = 0.0
+    count = 0
+    for process in _descendants(os.getpid()):
+        with contextlib.suppress(OSError, StopIteration):  # it has just ended
+            mib, name = _mib(process), (process / "comm").read_text().strip()
+            if name == "gcs_server":
+                gcs_server = mib
+            elif name == "raylet":
+                raylet = mib
+            else:
+                count, others = count + 1, others + mib
+    return f"(Ray: gcs_server {gcs_server:.0f}, raylet {raylet:.0f}, {count} others {others:.0f} MiB)"
+
+
+def _descendants(pid: int) -> list[Path]:
+    """The folders under /proc of all that a process has started, at any depth."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in (thread / "children").read_text().split():
+                found += [Path("/proc", child), *_descendants(int(child))]
+    return found
+
+
+def _mib(process: Path) -> float:
+    """Resident, of a process by its folder under /proc."""
+    lines = (process / "status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def peak() -> str:
