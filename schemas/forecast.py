@@ -68,11 +68,12 @@ class ProductForecast(Predicted):
     num_probes: int  # videos, or batches of clips, that were timed
     grows_with: str  # what the extrapolation goes by: "bytes", "seconds", "segments" or "videos"
     worker_s: Range  # wall seconds of its workers, summed
-    cpu_s: Range  # CPU seconds of all threads and of decoder processes, summed
+    cpu_s: Range  # CPU seconds of all threads and of decoder processes, summed, once workers have loaded their code
     items: Range  # clips, feature rows …
     bytes: Range
     objects: int  # files: data, index, ledger and receipt of each unit, and the card
     open_s: float  # to load code and model, once a worker
+    open_cpu_s: float = 0.0  # CPU seconds of a worker's first unit beyond those of others: no part of `cpu_s`
     largest_unit_s: float  # worker-seconds of the unit that takes longest
     workers: int | None = None  # where the config's `pools` bound them
 

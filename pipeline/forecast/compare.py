@@ -74,6 +74,9 @@ def compare(found: Forecast, states: Sequence[ProductState], spent: Spent) -> Co
     """None where no run on record has made anything. `states` and `spent` are of the products as they are now."""
     planned = {product.product: product for product in found.products}
     products, others = [], []
+    num_cores, num_gpus = (
+        round(total_s / spent.wall_s) if spent.wall_s > 0 else 0 for total_s in (spent.cores_s, spent.gpus_s)
+    )
     for state in states:
         work = spent.products.get(state.path)
         if work is None or not work.videos:
@@ -82,17 +85,27 @@ def compare(found: Forecast, states: Sequence[ProductState], spent: Spent) -> Co
         if of_plan is None or of_plan.fingerprint != state.fingerprint:
             others.append(state.path)
             continue
-        products.append(_compared(of_plan, state, work, found.num_videos))
+        opened = spent.runs * _num_workers(of_plan, min(work.units, num_cores), num_gpus)
+        products.append(_compared(of_plan, state, work, found.num_videos, opened))
     if not products and not others:
         return None
-    num_cores, num_gpus = (
-        round(total_s / spent.wall_s) if spent.wall_s > 0 else 0 for total_s in (spent.cores_s, spent.gpus_s)
-    )
     wall_s = None if others or not num_cores else _wall(found, products, spent, num_cores, num_gpus)
     return Comparison(tuple(products), tuple(others), wall_s, num_cores, num_gpus)
 
 
-def _compared(of_plan: ProductForecast, state: ProductState, work: ProductWork, num_videos: int) -> Compared:
+def _num_workers(of_plan: ProductForecast, num_cores: int, num_gpus: int) -> int:
+    """That have opened a product in a run: one for each GPU, for each core that had a unit, or for each node."""
+    if of_plan.device == "gpu":
+        return max(1, num_gpus)
+    if of_plan.product.startswith("features/"):
+        return max(1, round(num_cores / of_plan.cores_per_worker))
+    return of_plan.workers or num_cores
+
+
+def _compared(
+    of_plan: ProductForecast, state: ProductState, work: ProductWork, num_videos: int, num_opened: int
+) -> Compared:
+    """`num_opened`: workers of all runs, each of which has loaded code with its first unit."""
     standing = sum(state.rows.values())
     worked_s = work.busy_s + work.reading_s + work.writing_s  # inside units
     return Compared(
@@ -100,7 +113,9 @@ def _compared(of_plan: ProductForecast, state: ProductState, work: ProductWork, 
         device=of_plan.device,
         videos=work.videos,
         worker_s=Pair(of_plan.worker_s.value / num_videos, worked_s / work.videos),
-        cpu_s=Pair(of_plan.cpu_s.value / num_videos, work.cpu_s / work.videos),
+        cpu_s=Pair(
+            of_plan.cpu_s.value / num_videos + of_plan.open_cpu_s * num_opened / work.videos, work.cpu_s / work.videos
+        ),
         bytes=Pair(of_plan.bytes.value / num_videos, state.bytes / standing if standing else 0.0),
     )
 

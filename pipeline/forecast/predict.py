@@ -239,6 +239,7 @@ def product_forecast(whole: Whole) -> ProductForecast:
         bytes=whole.num_bytes.range,
         objects=whole.objects,
         open_s=load.open_s,
+        open_cpu_s=whole.probe.open_cpu_s,
         largest_unit_s=load.largest_unit_s,
         workers=load.workers,
     )

@@ -56,6 +56,7 @@ class ProductProbe:
     cores_per_worker: float  # that a worker keeps busy by itself
     card_s: float  # to make its card, once a run
     open_s: float  # to load code and model and to make a first clip, once a worker
+    open_cpu_s: float  # that a worker's first clip takes beyond the others
     unit_s: float  # of each unit, beside its videos
     unit_cpu_s: float
     unit_bytes: float
@@ -119,6 +120,7 @@ class Prober:
             cores_per_worker=0 if on_gpu else 1,
             card_s=workers.card_s,
             open_s=workers.open_s,
+            open_cpu_s=workers.open_cpu_s,
             unit_s=_median(one.worker_s for one in none),
             unit_cpu_s=_median(one.cpu_s for one in none),
             unit_bytes=_median(one.num_bytes for one in none),
@@ -245,6 +247,7 @@ class Prober:
             cores_per_worker=0 if on_gpu or is_rated else num_cores(),
             card_s=workers.card_s,
             open_s=workers.open_s,
+            open_cpu_s=workers.open_cpu_s,
             unit_s=0.0 if is_rated else none.worker_s,
             unit_cpu_s=0.0 if is_rated else none.cpu_s,
             unit_bytes=none.num_bytes,

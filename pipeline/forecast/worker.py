@@ -39,17 +39,26 @@ class Timed:
     reason: str  # why, of the first
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A worker that has made its first items."""
+
+    wall_s: float
+    cpu_s: float  # of its first units, beyond what they take once all is loaded
+    warmed: Timed
+
+
 class Workers:
     """Processes that hold one product's stage open: `with Workers(…) as workers: for timed in workers.run(units): …`
 
     The first of them makes the card, in `card_s`. Each makes the units of `warm` until one gives items: what only fails
     leaves code unloaded and uncompiled. `open_s` is what the slowest took to load its code and its model and to make
-    that one, `warmed`.
+    that one, `warmed`; `open_cpu_s` is what making it took one of them of CPUs beyond what it takes once more.
     """
 
     def __init__(self, product: Product, store: Store, limits: Limits, *, count: int, warm: Sequence[Unit]) -> None:
         self._product, self._count, self._arguments = product, count, (product, store.uri, limits, tuple(warm))
-        self.card_s = self.open_s = 0.0
+        self.card_s = self.open_s = self.open_cpu_s = 0.0
         self.warmed: Timed
 
     def __enter__(self) -> Workers:
@@ -62,8 +71,9 @@ class Workers:
                 self.card_s = self._result(self._pool.submit(make_card, self._product, self._arguments[1]))
                 opened = [self._pool.submit(_open, *self._arguments) for _ in range(self._count)]
                 results = [self._result(future) for future in opened]
-                self.open_s = max(taken_s for taken_s, _ in results)
-                self.warmed = results[0][1]
+                self.open_s = max(one.wall_s for one in results)
+                self.open_cpu_s = max(one.cpu_s for one in results)  # one may have loaded some of it for the card
+                self.warmed = results[0].warmed
             except BaseException:
                 self._pool.shutdown(cancel_futures=True)
                 raise
@@ -134,22 +144,25 @@ def _remember(barrier: Any) -> None:
     _state["barrier"] = barrier
 
 
-def _open(product: Product, uri: str, limits: Limits, warm: Sequence[Unit]) -> tuple[float, Timed]:
+def _open(product: Product, uri: str, limits: Limits, warm: Sequence[Unit]) -> Opened:
     """Open the stage, make a first unit, and wait for the others, so that all cores are busy from the first timing."""
     began_s = time.perf_counter()
     try:
         stage: Stage = stage_module(product.kind).open_stage(product, Store(uri), limits)
         _state["stage"] = stage
         taken_s = time.perf_counter() - began_s
+        first_cpu_s = 0.0
         for unit in warm:
             timed = _time(unit)
+            first_cpu_s += timed.cpu_s
             if timed.items:
                 break
+        once_more = _time(unit)
     except BaseException:
         _state["barrier"].abort()  # nobody waits for one that will not come
         raise
     _state["barrier"].wait(OPENING_S)
-    return taken_s + timed.worker_s, timed
+    return Opened(taken_s + timed.worker_s, max(0.0, first_cpu_s - once_more.cpu_s), timed)
 
 
 def _time(unit: Unit) -> Timed:

@@ -66,6 +66,24 @@ def test_per_video_and_the_time_on_the_cores_that_there_were() -> None:
     assert found.as_json()["wall_s"]["ratio"] == pytest.approx(1.02)
 
 
+@pytest.mark.parametrize(
+    ("path", "changes", "units", "num_workers"),
+    [
+        ("clips/a", {}, 50, 4),
+        ("clips/a", {}, 3, 3),  # the fourth core had no unit
+        ("clips/a", {"workers": 2}, 50, 2),
+        ("features/c", {"cores_per_worker": 2}, 50, 2),  # a model on each of two nodes
+        ("features/c", {"device": "gpu", "cores_per_worker": 0}, 50, 1),
+    ],
+)
+def test_each_worker_loads_code_with_its_first_unit(path, changes, units, num_workers) -> None:
+    work = {path.replace("/", "_"): ProductWork(units=units, videos=100, cpu_s=1)}
+    states = [state(path, videos=100, num_bytes=1)]
+    found = compare(planned(product(path, open_cpu_s=5.0, **changes)), states, spent(gpus=1, **work))
+    assert found is not None
+    assert found.products[0].cpu_s.predicted == pytest.approx((300 + 5 * num_workers) / 100)
+
+
 def test_half_a_run_is_compared_with_half_of_what_was_predicted() -> None:
     found = compare(
         planned(product("clips/a"), product("flow/b")),

@@ -47,6 +47,7 @@ def clips_probe(**changes) -> ProductProbe:
         for n, size in enumerate(SAMPLE["bytes"])
     ]
     of = {"device": "cpu", "cores_per_worker": 1, "card_s": 1.0, "open_s": 2.0, "unit_s": 0.5, "unit_cpu_s": 0.25}
+    of |= {"open_cpu_s": 1.5}
     of |= {
         "unit_bytes": 2000,
         "filled_bytes": 0.0,
@@ -172,6 +173,12 @@ def test_a_manifest_without_sizes_goes_by_videos() -> None:
     assert clips.grows_with == "videos"
     mean_s = np.mean([0.2 + 1e-4 * size for size in SAMPLE["bytes"]])
     assert clips.load.worker_s.value == pytest.approx(1000 * mean_s + 50)
+
+
+def test_what_workers_load_is_told_apart_from_work() -> None:
+    few, many = (product_forecast(wholes(clips_probe(open_cpu_s=open_cpu_s))[0]) for open_cpu_s in (1.5, 90.0))
+    assert (few.open_cpu_s, many.open_cpu_s) == (1.5, 90.0)
+    assert few.cpu_s == many.cpu_s
 
 
 def test_large_files_are_written_in_parts() -> None:

@@ -37,6 +37,7 @@ def test_a_worker_is_warm_when_something_has_come_of_a_unit(bench: Bench) -> Non
     first, second = bench.units("whole")
     with Workers(PRODUCT, bench.store, Limits(), count=1, warm=[*bench.none, first, second]) as workers:
         assert (workers.warmed.unit, workers.warmed.items > 0) == (first.index, True)
+        assert workers.open_cpu_s > 0  # at least a decoder was started
         (timed,) = workers.run([second], budget_s=0, at_least=1)
         assert timed.unit == second.index
 
