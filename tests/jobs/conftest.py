@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
+from jobs import cli
 from jobs.prepare import plan_config, prepare
 from pipeline import receipts
 from pipeline.config import load_config
@@ -23,6 +30,29 @@ from schemas.manifest import MANIFEST_SCHEMA
 
 NUM_VIDEOS = 61
 HEAD = {"kind": "lstm", "features": ["c3d"], "hidden": 8, "epochs": 4, "batch_size": 6}
+
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def reelmill() -> Program:
+    """`reelmill WORDS…` by way of its command line, in this process: its exit status and what it says, without the
+    seconds that a new process takes to import torch and ray."""
+
+    def call(*words: object) -> subprocess.CompletedProcess[str]:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", ["reelmill", *map(str, words)]),
+            mock.patch.dict(os.environ, {"COLUMNS": "200"}),  # undoes what a verb sets there, too
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            pytest.raises(SystemExit) as ended,
+        ):
+            cli.main()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+    return call
 
 
 @pytest.fixture

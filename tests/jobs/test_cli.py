@@ -7,12 +7,12 @@ import pytest
 from jobs.cli import VERBS
 
 
-def reelmill(*words: str) -> subprocess.CompletedProcess[str]:
+def program(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "jobs.cli", *words], capture_output=True, text=True, check=False)
 
 
 def test_help_names_every_verb() -> None:
-    ended = reelmill("--help")
+    ended = program("--help")
     assert ended.returncode == 0
     assert all(verb in ended.stdout for verb in VERBS)
 
@@ -22,12 +22,16 @@ def test_every_verb_has_a_main_and_helps(verb: str) -> None:
     assert callable(import_module(f"jobs.{verb}").main)
 
 
-@pytest.mark.parametrize("words", [("nonsense",), ("run",), ("run", "x.yaml", "--nonsense")])
-def test_wrong_usage(words) -> None:
+def test_a_verb_that_there_is_not() -> None:
+    assert program("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("words", [("run",), ("run", "x.yaml", "--nonsense")])
+def test_wrong_usage(reelmill, words) -> None:
     assert reelmill(*words).returncode == 2
 
 
-def test_a_missing_config_is_wrong_usage() -> None:
+def test_a_missing_config_is_wrong_usage(reelmill) -> None:
     ended = reelmill("run", "nowhere.yaml")
     assert ended.returncode == 2
     assert "nowhere.yaml: no such config file" in ended.stderr

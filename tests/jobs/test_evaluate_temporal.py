@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / ".." / "shared/data"
 
 
-def reelmill(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def program(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.evaluate_temporal", *map(str, words)]
     environment = {**os.environ, "COLUMNS": "200"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, env=environment)
@@ -116,7 +116,7 @@ def test_proposals(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_what_is_printed(truth: Path, found: Path) -> None:
     files = ("--groundtruth", truth, "--predictions", found, "--subset", "validation")
-    done = reelmill("--protocol", "activitynet", *files, "--tiou", "0.3:0.7:0.1")
+    done = program("--protocol", "activitynet", *files, "--tiou", "0.3:0.7:0.1")
     assert done.returncode == 0, done.stderr
     for text in ("mAP over 2 classes", "0.3", "0.7", "83.33", "average", "2 of 3 videos", "without: c"):
         assert text in done.stdout
@@ -170,7 +170,7 @@ def test_bad_thresholds(text: str) -> None:
         parse_tious(text)
 
 
-def test_mistakes_are_one_sentence(truth: Path, found: Path, tmp_path: Path) -> None:
+def test_mistakes_are_one_sentence(reelmill, truth: Path, found: Path, tmp_path: Path) -> None:
     files = ("activitynet", str(truth), str(found))
     with pytest.raises(UsageError, match="several subsets; say which with --subset: training, validation"):
         main(*files)
@@ -184,7 +184,8 @@ def test_mistakes_are_one_sentence(truth: Path, found: Path, tmp_path: Path) -> 
         main(*files, subset="validation", blocked=str(nothing))
     with pytest.raises(UsageError, match="want a list of videos"):
         main(*files, subset="validation", blocked=str(write(nothing, {"a": 1})))
-    assert reelmill("--protocol", "thumos14", "--groundtruth", truth, "--predictions", found).returncode == 2
+    words = ("--protocol", "thumos14", "--groundtruth", truth, "--predictions", found)
+    assert reelmill("evaluate", "temporal", *words).returncode == 2
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")

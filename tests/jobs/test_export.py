@@ -48,12 +48,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory, make_products: Callable[[P
     return folder / "out"
 
 
-def export(dataset: Path, *words: str | Path, to: str = "denseflow", product: str = "flow/tvl1"):
-    command = [sys.executable, "-m", "jobs.cli", "export", dataset, "--to", to, "--product", product, *words]
-    return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def export(reelmill):
+    def call(dataset: Path, *words: str | Path, to: str = "denseflow", product: str = "flow/tvl1"):
+        return reelmill("export", dataset, "--to", to, "--product", product, *words)
+
+    return call
 
 
-def test_a_folder_a_video_and_lists(dataset, tmp_path) -> None:
+def test_a_folder_a_video_and_lists(export, dataset, tmp_path) -> None:
     out = tmp_path / "frames"
     ended = export(dataset, "--out", out, "--start-index", "1")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -100,12 +103,14 @@ def test_mistakes_are_one_sentence(dataset, tmp_path, settings, sentence) -> Non
 
 
 def test_a_mistake_as_a_user_sees_it(dataset, tmp_path) -> None:
-    ended = export(dataset, "--out", tmp_path / "out", "--start-index", "7")
+    words = ("--to", "denseflow", "--product", "flow/tvl1", "--out", tmp_path / "out", "--start-index", "7")
+    command = [sys.executable, "-m", "jobs.cli", "export", *map(str, (dataset, *words))]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == ("reelmill: --start-index 7: give 0, as denseflow counts, or 1, as mmaction2's readers do\n")
 
 
-def test_no_frames(dataset, tmp_path) -> None:
+def test_no_frames(export, dataset, tmp_path) -> None:
     ended = export(dataset, "--out", tmp_path / "out", "--no-frames", "--per", "clip", product="flow/fast")
     assert ended.returncode == 0, ended.stderr
     assert "8 folders" in ended.stdout
@@ -167,7 +172,7 @@ def features_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("to", ["opentad", "actionformer", "npy", "mmaction2"])
-def test_features_of_two_products(features_dataset, tmp_path, to) -> None:
+def test_features_of_two_products(export, features_dataset, tmp_path, to) -> None:
     out = tmp_path / "out"
     ended = export(features_dataset, "--product", "features/gray", "--out", out, to=to, product="features/rgb")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -182,13 +187,13 @@ def test_features_of_two_products(features_dataset, tmp_path, to) -> None:
     assert (again.returncode, again.stdout) == (0, ended.stdout)
 
 
-def test_a_length_of_features(features_dataset, tmp_path) -> None:
+def test_a_length_of_features(export, features_dataset, tmp_path) -> None:
     ended = export(features_dataset, "--out", tmp_path / "o", "--length", "6", to="npy", product="features/rgb")
     assert ended.returncode == 0, ended.stderr
     assert np.load(tmp_path / "o/features/v0.npy").shape == (6, 2)
 
 
-def test_one_line_for_a_wrong_length(features_dataset, tmp_path) -> None:
+def test_one_line_for_a_wrong_length(export, features_dataset, tmp_path) -> None:
     ended = export(features_dataset, "--out", tmp_path / "o", "--length", "most", to="npy", product="features/rgb")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("reelmill: --length most: give valid, padded or the number of rows")

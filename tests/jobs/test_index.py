@@ -12,11 +12,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc\n"
 
 
-def reelmill_index(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.index", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-
-
 @pytest.fixture
 def videos(tmp_path) -> Path:
     for name in ("run/a.mp4", "run/b.mp4", "jump/a.mp4", "notes.txt"):
@@ -26,17 +21,18 @@ def videos(tmp_path) -> Path:
     return tmp_path / "videos"
 
 
-def test_a_config(videos, tmp_path) -> None:
+def test_a_config_as_a_process(videos, tmp_path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"dataset: {tmp_path / 'out'}\nsource: {{kind: directory, videos: {videos}}}\n")
-    done = reelmill_index(config)
+    command = [sys.executable, "-m", "jobs.index", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"next: reelmill run {config}" in done.stdout
     assert read_manifest(Store(str(tmp_path / "out"))).num_rows == 3
 
 
-def test_flags_and_json(videos, tmp_path) -> None:
-    done = reelmill_index("--kind", "directory", "--videos", videos, "--dataset", tmp_path / "out", "--json")
+def test_flags_and_json(reelmill, videos, tmp_path) -> None:
+    done = reelmill("index", "--kind", "directory", "--videos", videos, "--dataset", tmp_path / "out", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == {
         "dataset": str(tmp_path / "out"),
@@ -51,22 +47,34 @@ def test_flags_and_json(videos, tmp_path) -> None:
     }
 
 
-def test_the_next_step_it_prints_is_the_config_that_it_used(videos, tmp_path) -> None:
-    done = reelmill_index("--kind", "directory", "--videos", videos, "--dataset", tmp_path / "out", "--labels", "none")
+def test_the_next_step_it_prints_is_the_config_that_it_used(reelmill, videos, tmp_path) -> None:
+    done = reelmill(
+        "index", "--kind", "directory", "--videos", videos, "--dataset", tmp_path / "out", "--labels", "none"
+    )
     source = done.stdout.split("`source: ")[1].split("` in a config")[0]
     before = manifest_source(Store(str(tmp_path / "out")))
     config = tmp_path / "config.yaml"
     config.write_text(f"dataset: {tmp_path / 'out'}\nsource: {source}\n")
-    assert reelmill_index(config).returncode == 0
+    assert reelmill("index", config).returncode == 0
     assert manifest_source(Store(str(tmp_path / "out"))) == before
 
 
-def test_issues_are_shown_three_of_a_kind(videos, tmp_path) -> None:
+def test_issues_are_shown_three_of_a_kind(reelmill, videos, tmp_path) -> None:
     rows = [f"[bold]odd,gone{n},1,11,train,0\n" for n in range(5)] + ["run,a,1,11,train,0\n", "short\n"]
     (tmp_path / "k.csv").write_text(HEADER + "".join(rows))
     (videos / "a_000001_000011.mp4").write_bytes(b"x")
-    done = reelmill_index(
-        *("--kind", "kinetics", "--csv", tmp_path / "k.csv", "--videos", videos, "--dataset", tmp_path / "out")
+    done = reelmill(
+        *(
+            "index",
+            "--kind",
+            "kinetics",
+            "--csv",
+            tmp_path / "k.csv",
+            "--videos",
+            videos,
+            "--dataset",
+            tmp_path / "out",
+        ),
     )
     assert done.returncode == 0
     shown = [line for line in done.stdout.splitlines() if "  row without file (line" in line]
@@ -95,27 +103,27 @@ def test_issues_are_shown_three_of_a_kind(videos, tmp_path) -> None:
         (["none.yaml", "--fold", "1"], "give none.yaml or flags, not both"),
     ],
 )
-def test_bad_usage_is_status_2_and_writes_nothing(tmp_path, arguments, message) -> None:
-    done = reelmill_index(*(str(tmp_path / "out") if word == "OUT" else word for word in arguments))
+def test_bad_usage_is_status_2_and_writes_nothing(reelmill, tmp_path, arguments, message) -> None:
+    done = reelmill("index", *(str(tmp_path / "out") if word == "OUT" else word for word in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_an_empty_manifest_is_status_1(tmp_path) -> None:
+def test_an_empty_manifest_is_status_1(reelmill, tmp_path) -> None:
     (tmp_path / "videos").mkdir()
-    done = reelmill_index("--kind", "directory", "--videos", tmp_path / "videos", "--dataset", tmp_path / "out")
+    done = reelmill("index", "--kind", "directory", "--videos", tmp_path / "videos", "--dataset", tmp_path / "out")
     assert done.returncode == 1
     assert "gives no row, so no manifest was written (there is nothing)" in done.stderr
 
 
-def test_the_annotations_of_thumos14_are_a_folder(videos, tmp_path) -> None:
+def test_the_annotations_of_thumos14_are_a_folder(reelmill, videos, tmp_path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists" / "Diving_test.txt").write_text("b 1 2\n")
     flags = ("--kind", "thumos14", "--videos", videos, "--dataset", tmp_path / "out")
-    done = reelmill_index(*flags, "--annotations", tmp_path / "lists", "--json")
+    done = reelmill("index", *flags, "--annotations", tmp_path / "lists", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["splits"] == {"test": 1}
-    missing = reelmill_index(*flags)
+    missing = reelmill("index", *flags)
     assert (missing.returncode, missing.stderr.strip()) == (2, "reelmill: --kind thumos14 needs --annotations")

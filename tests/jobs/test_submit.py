@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +17,6 @@ from jobs.head import AwayError, TakenError, UnknownJobError
 from jobs.submit import Log, Order, attempts, job_name, see_through, take, verdict
 from pipeline.config import parse_config
 from schemas.errors import ReelmillError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class FakeHead:
@@ -203,13 +199,12 @@ def test_a_head_that_stays_away_is_given_up(order: Order, monkeypatch: pytest.Mo
         see_through(FakeHead(AwayError("refused")), order, "n", retries=1, out=io.StringIO())
 
 
-def test_where_no_cluster_is_is_said_at_once(tmp_path: Path) -> None:
+def test_where_no_cluster_is_is_said_at_once(reelmill: Any, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format("/data", 5))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "jobs.submit", str(config), "--address", f"http://127.0.0.1:{port}"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    ended = reelmill("submit", config, "--address", f"http://127.0.0.1:{port}")
     assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
     assert "can't reach a Ray cluster at http://127.0.0.1" in ended.stderr

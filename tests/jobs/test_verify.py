@@ -44,13 +44,17 @@ def dataset(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "out"))
 
 
-def verify(dataset: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", "verify", dataset, "--clips", "2", *words]
-    return subprocess.run([*map(str, command)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+@pytest.fixture
+def verify(reelmill):
+    def call(dataset: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return reelmill("verify", dataset, "--clips", "2", *words)
+
+    return call
 
 
 def test_a_fresh_dataset_passes(dataset) -> None:
-    ended = verify(dataset)
+    command = [sys.executable, "-m", "jobs.cli", "verify", str(dataset), "--clips", "2"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = [line.split() for line in ended.stdout.splitlines() if line.strip()]
     assert lines[0] == [str(dataset)]
@@ -62,7 +66,7 @@ def test_a_fresh_dataset_passes(dataset) -> None:
     assert lines[5][:6] == ["2", "rows", "from", "videos", "cosine", "1.000000"]
 
 
-def test_faults_are_named_and_end_with_1(dataset) -> None:
+def test_faults_are_named_and_end_with_1(verify, dataset) -> None:
     part = dataset / "features/net/part-000001.parquet"
     part.write_bytes(part.read_bytes()[:-1])
     ended = verify(dataset, "--product", "features/net", "--no-hash")
@@ -79,7 +83,7 @@ def test_faults_are_named_and_end_with_1(dataset) -> None:
     ]
 
 
-def test_what_could_not_be_checked_is_no_pass(dataset) -> None:
+def test_what_could_not_be_checked_is_no_pass(verify, dataset) -> None:
     (dataset / "_config.json").unlink()
     shutil.rmtree(dataset / "clips")
     ended = verify(dataset)
@@ -92,7 +96,7 @@ def test_what_could_not_be_checked_is_no_pass(dataset) -> None:
     assert verify(dataset, "--clips", "0").returncode == 0  # hashes only, as asked
 
 
-def test_wrong_words_end_with_2(dataset, tmp_path) -> None:
+def test_wrong_words_end_with_2(verify, dataset, tmp_path) -> None:
     ended = verify(dataset, "--product", "flow/none")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (

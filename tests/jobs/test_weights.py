@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,12 +22,6 @@ from jobs.weights import convert, inspect_file  # noqa: E402
 from pipeline.backbones import build, save  # noqa: E402
 from pipeline.backbones.identity import file_sha256  # noqa: E402
 from schemas.errors import ReelmillError, UsageError  # noqa: E402
-
-
-def reelmill(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.cli", "weights", *map(str, words)]
-    environment = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300, env=environment)
 
 
 @pytest.fixture
@@ -85,14 +78,14 @@ def test_inspect_without_a_classifier_on_tensorflow(
     assert "unused" not in printed
 
 
-def test_a_file_that_nobody_takes_as_a_user_sees_it(tmp_path: Path) -> None:
+def test_a_file_that_nobody_takes_as_a_user_sees_it(reelmill, tmp_path: Path) -> None:
     path = tmp_path / "resnet50.pth"
     torch.save({"layer4.0.conv1.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, path)
     sentence = (
         f"{path}: no model here takes these weights; it looks like ResNet weights; "
         "the keys begin layer4.0.conv1.weight, fc.bias"
     )
-    ended = reelmill("inspect", path)
+    ended = reelmill("weights", "inspect", path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", f"reelmill: {sentence}\n")
     for action in (lambda: inspect_file(str(path), as_json=True), lambda: convert(str(path), f"{path}.safetensors")):
         with pytest.raises(ReelmillError) as error:
@@ -101,8 +94,8 @@ def test_a_file_that_nobody_takes_as_a_user_sees_it(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["resnet50.pth"]
 
 
-def test_wrong_usage_as_a_user_sees_it(tmp_path: Path) -> None:
-    ended = reelmill("convert", tmp_path / "a.pth", tmp_path / "out.pth")
+def test_wrong_usage_as_a_user_sees_it(reelmill, tmp_path: Path) -> None:
+    ended = reelmill("weights", "convert", tmp_path / "a.pth", tmp_path / "out.pth")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"reelmill: {tmp_path / 'out.pth'}: the converted file is .safetensors; give it that name\n"
 
