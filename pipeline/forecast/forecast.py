@@ -143,6 +143,9 @@ def _assumptions(probes: Probes, config: Config, wholes: Sequence[predict.Whole]
             "no GPU here: features counted as CPU work, a model on each node; "
             f"give --gpu-rate {on_cpu[0].probe.product.name}=CLIPS_PER_S to have them on GPUs"
         )
+    single = [whole.load.product for whole in features if len(whole.probe.batches) == 1 and not whole.is_given]
+    if single:
+        lines.append(f"all clips take a model as long as the one batch that was timed: {', '.join(single)}")
     if any(whole.load.device == "gpu" and not whole.is_given for whole in wholes):
         lines.append("a GPU of the cluster does what the GPU of this machine does")
     if config.heads:
