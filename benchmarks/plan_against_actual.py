@@ -96,9 +96,11 @@ def report(planned: Any, compared: Any, *, wall_s: float, planning_s: float) -> 
     ranges = {product["product"]: product for product in planned["products"]}
     for product in compared["products"]:
         for name, what in (("cpu_s", "CPU-s"), ("bytes", "bytes")):
-            about = ranges[product["product"]][name]
+            about, pair = ranges[product["product"]][name], product[name]
             of_video = {end: value / planned["num_videos"] for end, value in about.items()}
-            found.append(line(f"{product['product']}, {what} a video", of_video, product[name]["actual"]))
+            loaded = pair["predicted"] - of_video["value"]  # what workers load with their first unit has no range
+            of_video = {end: value + loaded for end, value in of_video.items()}
+            found.append(line(f"{product['product']}, {what} a video", of_video, pair["actual"]))
     if compared["wall_s"]:
         of_units = {"value": compared["wall_s"]["predicted"]}
         found.append(line("time of the units, s", of_units, compared["wall_s"]["actual"]))
@@ -109,7 +111,7 @@ def report(planned: Any, compared: Any, *, wall_s: float, planning_s: float) -> 
 def line(what: str, about: Mapping[str, float], actual: float) -> str:
     """`about`: the value that was predicted, with its `low` and `high` where they are known."""
     value = about["value"]
-    ends = " – ".join(f"{about[end]:.4g}" for end in ("low", "high") if end in about)
+    ends = " – ".join(f"{about[end]:.4g}" for end in ("low", "high") if about.get(end, value) != value)
     return f"{what:<28} {value:>10.4g} {ends:>19} {actual:>10.4g} {value / actual if actual else float('nan'):>6.2f}"
 
 
