@@ -36,6 +36,15 @@ def use_all_cores() -> int:
     return threads
 
 
+def sleep_while_waiting() -> None:
+    """Threads of a model that wait for one another leave their core to others; to be called before torch is imported.
+
+    They would turn in circles for milliseconds, several times a layer: where decoders and flow share the cores, a third
+    of the model's CPU seconds. It changes no float. A user's own OMP_WAIT_POLICY counts.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @contextmanager
 def using_torch_threads(number: int) -> Iterator[None]:
     """Let torch use `number` threads for the time of the block."""

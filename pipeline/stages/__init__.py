@@ -17,6 +17,7 @@ from typing import Protocol
 from pipeline.graph import Product, ProductKind, Unit
 from pipeline.meter import Meter
 from pipeline.store import Store
+from pipeline.threads import sleep_while_waiting
 from schemas.receipt import Card, Receipt
 
 # imported on first use: the features stage needs torch, and the clips stage needs av
@@ -48,6 +49,8 @@ class Stage(Protocol):
 
 
 def stage_module(kind: ProductKind) -> ModuleType:
+    if kind == "features":
+        sleep_while_waiting()  # now: its module imports torch
     return import_module(STAGES[kind])
 
 

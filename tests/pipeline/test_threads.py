@@ -33,3 +33,22 @@ def test_a_launcher_s_setting_does_not_count() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1" if threads.num_cores() > 1 else "3"}
     root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=root, check=True, timeout=120)
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_features_worker_sleep_while_they_wait(asked: str | None, used: str) -> None:
+    """OpenMP itself says on stderr, when torch loads it, what it goes by."""
+    script = "from pipeline.stages import stage_module; stage_module('features'); import torch; torch.ones(9).sum()"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": asked} if asked else {})
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert f"OMP_WAIT_POLICY = '{used}'" in ended.stderr
