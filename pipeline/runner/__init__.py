@@ -11,6 +11,7 @@ reach      whether every node sees what the run is made of
 worker     one unit of one product, errors in the row
 cards      the cards, made on the machines that do the work
 news       what workers say while they work
+troubles   what of it a person hears at once
 observe    what becomes of it: the run's record
 metrics    and numbers for Prometheus
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.graph import Product, Unit
 from pipeline.runner.news import Line, gathered
-from pipeline.runner.worker import Row, step
+from pipeline.runner.worker import Row, leave_unfit_node, step, telling_of_storage
 from pipeline.store import Store
 from schemas.config import Limits
 
@@ -56,7 +56,7 @@ def units_a_task(pace: Mapping[str, float], workers: Mapping[str, float], *, lef
 def steps(bundle: Bundle, *, product: Product, store: Store, limits: Limits, line: Line) -> Bundle:
     """Make the units of a bundle one after the other; after a fatal error none."""
     rows = rows_of(bundle)
-    with gathered(line) as tell:
+    with gathered(line) as tell, telling_of_storage(line):
         for place, row in enumerate(rows):
             rows[place] = step(row, product=product, store=store, limits=limits, tell=tell)
             if rows[place]["fatal"]:
@@ -66,6 +66,9 @@ def steps(bundle: Bundle, *, product: Product, store: Store, limits: Limits, lin
 
 class ActorStep:
     """The same for an actor pool, which wants a class: an actor is a process that keeps its model."""
+
+    def __init__(self, *, product: Product, line: Line) -> None:
+        leave_unfit_node(product, line)
 
     def __call__(self, bundle: Bundle, **settings: Any) -> Bundle:
         return steps(bundle, **settings)

@@ -35,9 +35,11 @@ from pipeline.runner.news import Line, hearing
 from pipeline.runner.reach import check_reach
 from pipeline.runner.requests import Facts, Request, check, request_of, wants_gpu
 from pipeline.runner.rounds import RETRIES, Rounds
+from pipeline.runner.troubles import Troubles
+from pipeline.storage.patience import telling
 from pipeline.store import Store
 from schemas.config import Limits
-from schemas.news import News, Started
+from schemas.news import News, Started, StorageWait
 from schemas.pools import Pools
 from schemas.work import PoolRecord
 
@@ -65,8 +67,8 @@ def run_plan(
 ) -> list[UnitError]:
     """Make every pending unit of every clips, features and flow product; returns those that could not be made.
 
-    `say` gets a sentence for each thing that the run waits for. Raises UsageError where the cluster can never have what
-    the products ask for, and where a node can't see what the run is made of.
+    `say` gets a sentence for each thing that the run waits for, from other threads too. Raises UsageError where the
+    cluster can never have what the products ask for, and where a node can't see what the run is made of.
     """
     products = [product for product in plan.products if product.kind != "heads"]
     facts = cluster_facts(is_local=is_local_ray())
@@ -81,7 +83,11 @@ def run_plan(
     on_progress(Started(_pools(asked, len(pending))))
     rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
     errors: list[UnitError] = []
-    with hearing(rounds.listening(on_progress)) as line:
+    troubles = Troubles(say)
+    with (
+        telling(lambda sentence, is_away: troubles.storage(StorageWait("", sentence, is_away))),
+        hearing(troubles.listening(rounds.listening(on_progress))) as line,
+    ):
         while units := rounds.next():
             workers = _workers(asked, facts) if rounds.bundles else {}
             source = UnitSource(units, pace=line.pace, workers=workers)
@@ -163,6 +169,7 @@ def _dataset(
             dataset = dataset.map(
                 ActorStep,  # type: ignore[arg-type]  # ray takes callable classes and fn_kwargs; its types do not
                 fn_kwargs=settings,
+                fn_constructor_kwargs={"product": product, "line": line},
                 compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, source.num_units)),
                 max_restarts=-1,
                 max_task_retries=RETRIES,

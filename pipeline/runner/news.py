@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from schemas.news import Began, Progress
+from schemas.news import Began, Progress, StorageWait
 
 POLL_S = 0.5
 GATHER_S = 0.2
@@ -58,9 +58,9 @@ class Line:
     def __call__(self, news: Any) -> None:
         """Waits until the mailbox has it: what is said before a unit is reported is heard before the run ends.
 
-        Of a unit's beginning nobody waits to be heard.
+        Of a unit's beginning, and of storage, nobody waits to be heard.
         """
-        self.post([news], wait=not isinstance(news, Began))
+        self.post([news], wait=not isinstance(news, Began | StorageWait))
 
     def post(self, all_news: Sequence[Any], *, wait: bool) -> None:
         """With `wait` until the mailbox has these, and all that this process posted before."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import ray
@@ -13,17 +15,20 @@ import ray
 from pipeline import chaos, receipts
 from pipeline.graph import Product, Unit
 from pipeline.runner.facts import node_name
+from pipeline.runner.reach import lacking
 from pipeline.stages import Stage, stage_module
-from pipeline.storage.patience import MOUNT_IS_AWAY
+from pipeline.storage.patience import MOUNT_IS_AWAY, telling
 from pipeline.store import Store
 from schemas.config import Limits
 from schemas.errors import ReelmillError, StorageError
-from schemas.news import Began, GaveUp, News, Progress
+from schemas.news import Began, GaveUp, LeftOut, News, Progress, StorageWait, Trouble
 
 Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> message; `fatal`
 Tell = Callable[[News], None]
+Complain = Callable[[Trouble], None]  # from any thread
 
 STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
+LEFT_OUT_S = 30.0  # until a worker on a node that lacks its weights is started again: there, or on another
 _held: dict[tuple[str, str, str], Stage] = {}  # by dataset, product and fingerprint; kept open from unit to unit
 
 
@@ -52,6 +57,25 @@ def step(row: Row, *, product: Product, store: Store, limits: Limits, tell: Tell
         return {**row, "errors": json.dumps(errors), "fatal": fatal}
     tell(Progress(product.path, unit.index, sum(receipt.rows.values()), receipt.rows.get("failed", 0), work))
     return row
+
+
+def leave_unfit_node(product: Product, complain: Complain) -> None:
+    """End this process, before it takes a unit, where its node lacks the product's weights or has others: Ray starts it
+    again, there or elsewhere, until it finds them. On a cluster of one node, where there is no elsewhere, the units say
+    what is wrong."""
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    with telling_of_storage(complain):
+        reason = lacking(product)
+    if reason:
+        complain(LeftOut(product.path, ray.util.get_node_ip_address(), reason))
+        time.sleep(LEFT_OUT_S)
+        os._exit(1)  # no exception: after one Ray Data ends the round
+
+
+def telling_of_storage(complain: Complain) -> AbstractContextManager[None]:
+    """For the time of the block the driver hears that this worker waits for storage."""
+    return telling(lambda sentence, is_away: complain(StorageWait(_this_node(), sentence, is_away)))
 
 
 def _stage(product: Product, store: Store, limits: Limits) -> Stage:
