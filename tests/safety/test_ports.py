@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import MARK, marked
 
 LISTENS = "0A"  # the state of a socket, in /proc/net/tcp
 SOCKET = re.compile(r"socket:\[(\d+)\]")
@@ -33,16 +34,6 @@ print(GcsClient(address=sys.argv[1]).get_all_node_info().popitem()[1].node_manag
 """
 
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux's /proc")]
-
-
-def marked(mark: str) -> Iterator[int]:
-    """Every process that was started with this mark in its environment, or by one that was."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"REELMILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                yield int(folder.name)
-        except OSError:
-            continue
 
 
 def listening(pid: int) -> set[tuple[str, int]]:
@@ -83,7 +74,7 @@ def at_work() -> Iterator[dict[int, set[tuple[str, int]]]]:
     mark = uuid.uuid4().hex
     run = subprocess.Popen(
         [sys.executable, "-c", RUN],
-        env={**os.environ, "REELMILL_TEST_MARK": mark},
+        env={**os.environ, MARK: mark},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

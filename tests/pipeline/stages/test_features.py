@@ -333,14 +333,9 @@ def test_a_card_of_other_settings_is_refused(opened: Opened) -> None:
         features.open_stage(other, opened.store, Limits())
 
 
-def test_the_meter_knows_what_a_unit_cost(opened: Opened, store: Store) -> None:
+def test_the_meter_knows_what_a_unit_cost(opened: Opened, metered, store: Store) -> None:
     write_clips(store, all_samples())
-    opened.stage.meter.begin()
-    receipt, _, _ = opened.run(store)
-    work = opened.stage.meter.end(receipt)
-    assert (work.videos, work.items, work.bytes_out) == (5, 6, sum(entry.bytes for entry in receipt.files))
-    assert work.reasons == {"upstream": 1, "truncated": 1}
+    work = metered(opened.stage, lambda: opened.run(store)[0])
+    assert (work.videos, work.items, work.reasons) == (5, 6, {"upstream": 1, "truncated": 1})
     assert work.bytes_in == Path(store.path("clips/rgb16/clips-000000.tar")).stat().st_size
     assert work.source_s > 0
-    assert work.device_s is None  # no GPU, no number
-    assert 0 < work.reading_s + work.writing_s < work.wall_s
