@@ -16,9 +16,9 @@ STORE_BYTES = 100 << 20
 
 
 @pytest.fixture
-def cluster(fake_run, monkeypatch) -> Iterator[Cluster]:
+def cluster(fake_environment, monkeypatch) -> Iterator[Cluster]:
     """A head that makes nothing, and a node for decoding."""
-    for name, value in fake_run.environment().items():
+    for name, value in fake_environment.items():
         monkeypatch.setenv(name, value)
     head = {"num_cpus": 0, "include_dashboard": False, "labels": {ROLE_LABEL: "head"}}
     cluster = Cluster(initialize_head=True, head_node_args={**head, "object_store_memory": STORE_BYTES})
