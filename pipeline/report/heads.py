@@ -21,7 +21,7 @@ DRAWN = {  # file -> what it shows
     "boxes.png": "true and found boxes in some keyframes",
     "tubes.png": "true and found tubes in some videos",
 }
-ACCURACIES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "per class", "majority": "majority"}
+ACCURACIES = {"mean_class_accuracy": "per class", "top5": "top-5"}
 MOST_NUMBERS = 12
 
 
@@ -43,15 +43,25 @@ def _part(store: Store, path: str, figures: Figures, *, is_pending: bool) -> Par
         said += _words(metrics)
     except (ValueError, TypeError, KeyError, AttributeError):
         return Part(path, [f"{METRICS_FILE} is damaged; train the head again."])
+    pictures, troubles = _pictures(store, path, figures)
+    return Part(path, said + troubles, tables, pictures)
+
+
+def _pictures(store: Store, path: str, figures: Figures) -> tuple[list[Picture], list[str]]:
+    """What a head drew, and a sentence for each that can't be shown."""
     pictures: list[Picture] = []
+    troubles, left_out = [], figures.num_left_out
     for name in sorted(set(DRAWN) & set(store.files(path)), key=list(DRAWN).index):
         try:
             found = figures.take(partial(store.read_or_none, f"{path}/{name}"), f"{path}: {DRAWN[name]}", name)
         except ValueError as error:
-            said.append(f"{name}: no picture: {error}.")
+            troubles.append(f"{name}: no picture: {error}.")
             continue
         pictures += [found] if found else []
-    return Part(path, said, tables, pictures)
+    if left_out := figures.num_left_out - left_out:
+        pictures_are = "picture is" if left_out == 1 else "pictures are"
+        troubles.append(f"{left_out} {pictures_are} left out: the page has enough.")
+    return pictures, troubles
 
 
 def _words(metrics: Mapping[str, Any]) -> list[str]:
@@ -71,8 +81,9 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Cells]:
     split, rows = metrics["evaluated_on"], []
     for name, model in metrics["models"].items():
         result = model["splits"][split]
-        rows.append([str(name), *(_number(result[key]) for key in ACCURACIES), _number(metrics["chance"])])
-    yield Cells(["model", *ACCURACIES.values(), "chance"], rows)
+        beside = (result["top1"], metrics["chance"], result["majority"])
+        rows.append([str(name), *map(_number, beside), *(_number(result[key]) for key in ACCURACIES)])
+    yield Cells(["model", "top-1", "chance", "majority class", *ACCURACIES.values()], rows)
 
 
 def _number(value: object) -> str:

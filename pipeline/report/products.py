@@ -65,16 +65,20 @@ def features_section(store: Store, plan: Plan) -> Section:
     """Which network, weights, layer and precision each features product has, and how it differs from the recipe."""
     rows, parts = [], []
     for path in _paths(plan, "features"):
-        try:
-            card = receipts.read_card(store, path)
-        except StorageError:
-            raise
-        except ReelmillError:
+        if store.read_or_none(f"{path}/_card.json") is None:
             parts.append(Part(path, [NOTHING]))
             continue
-        rows.append(_features_row(card))
-        if deviations := card.details.get("deviations"):
-            parts.append(Part(path, [f"Differs from the published model's input: {each}." for each in deviations]))
+        try:
+            card = receipts.read_card(store, path)
+            row, deviations = _features_row(card), [str(each) for each in card.details.get("deviations", ())]
+        except StorageError:
+            raise
+        except (ReelmillError, AttributeError, TypeError, ValueError):
+            parts.append(Part(path, [f"{path}/_card.json is damaged: `reelmill run` makes it anew."]))
+            continue
+        rows.append(row)
+        if deviations:
+            parts.append(Part(path, [f"Differs from the recipe: {each}." for each in deviations]))
     columns = ("product", "model", "weights", "layer", "numbers", "precision")
     table = [Part(tables=[Cells(columns, rows, num_texts=len(columns))])] if rows else []
     return Section("Features", [*table, *parts] or _none("features"))
