@@ -76,6 +76,7 @@ def main(
     _reelmill("run", f"{out}/real.yaml", *cores)
     _reelmill("evaluate", f"{out}/motion.yaml")
     _reelmill("status", f"{out}/real")
+    _reelmill("report", f"{out}/motion", "--out", f"{out}/report.html")
     _closing(out, time.monotonic() - began_s)
 
 
@@ -97,6 +98,7 @@ def _real_videos() -> Path:
 
 def _closing(out: Path, seconds: float) -> None:
     console.print(f"\n[bold]Done in {seconds:.0f} s.[/bold] Made in {out}:")
+    console.print("  report.html                                 the motion dataset on one page: open it in a browser")
     console.print(f"  videos/preview.png                          the {CLASSES * VIDEOS_PER_CLASS} synthetic videos")
     console.print("  motion/clips/rgb16/_preview.png             clips as they were sampled; look at this one")
     console.print("  real/clips/rgb16/_preview.png               the same of the real videos")
