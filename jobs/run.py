@@ -14,9 +14,7 @@ import typer
 
 from jobs.display import products_table, recipe_differences, run_display, stale_units, tight_bounds, wide_console
 from jobs.entry import EXIT_OVER_BUDGET, run_verb
-from jobs.folder_config import folder_config
 from jobs.prepare import Prepared, prepare
-from jobs.train import results_tables, train_heads
 from jobs.work_display import print_work, work_json
 from pipeline import chaos, pictures, receipts, runner
 from pipeline.config import load_config, placed_in
@@ -58,6 +56,8 @@ def main(
     if not source.is_dir() and (dataset or weights or model):
         raise UsageError("--dataset, --weights and --model go with a folder; a config says it all itself")
     if source.is_dir():
+        from jobs.folder_config import folder_config  # torch, which nothing else here needs, takes seconds
+
         config = folder_config(source, dataset=dataset, weights=weights, model=model)
     else:
         config = load_config(source)
@@ -92,7 +92,7 @@ def _run(
     if errors:
         raise ReelmillError(_explain(errors))
     _draw_previews(prepared)
-    metrics = train_heads(prepared.plan, prepared.store, address=address, pools=prepared.config.pools)
+    metrics = _train_heads(prepared, address)
     states += survey(prepared.store, prepared.plan, kinds=["heads"])
     _check_accounts(states)
     failed = failed_rows(prepared.store, states)
@@ -161,6 +161,15 @@ def _make_products(
             if state.pending
         ]
     return states, errors, watch.last
+
+
+def _train_heads(prepared: Prepared, address: str | None) -> dict[str, Any]:
+    """Train those that the config has, and give their metrics."""
+    if all(product.kind != "heads" for product in prepared.plan.products):
+        return {}
+    from jobs.train import train_heads  # torch and Ray Train take seconds
+
+    return train_heads(prepared.plan, prepared.store, address=address, pools=prepared.config.pools)
 
 
 def _explain(errors: Sequence[runner.UnitError]) -> str:
@@ -252,6 +261,8 @@ def _print_summary(
     if len(failed) > FAILED_ROWS_SHOWN:
         console.print(f"  … and {len(failed) - FAILED_ROWS_SHOWN} more; `reelmill status` lists them all")
     if metrics:
+        from jobs.train import results_tables
+
         for table in results_tables(metrics):
             console.print(table)
 
