@@ -30,16 +30,16 @@ from schemas.work import RunRecord
 
 def main(
     target: Annotated[str, typer.Argument(help="a config.yaml, or the dataset's folder or URI")],
-    out: Annotated[Path, typer.Option(help="the file to write, on this machine")] = Path("report.html"),
+    out: Annotated[str, typer.Option(help="the file to write, on this machine")] = "report.html",
 ) -> None:
     """Write one HTML file that needs nothing else: counts, clips, flow in colour, features, heads, costs."""
-    if "://" in str(out) or str(out).startswith(("s3:/", "gs:/", "hdfs:/")):
-        raise UsageError(f"--out {out}: the page is written on this machine; name a file here")
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder; name a file in it, such as {out / 'report.html'}")
+    if "://" in out:
+        raise UsageError(f"--out {out}: the page is a local file; name one on this machine, and copy it from there")
+    if Path(out).is_dir():
+        raise UsageError(f"--out {out} is a folder; name a file in it, such as {Path(out) / 'report.html'}")
     store, plan = plan_of_target(target)
     data = report.render(_page(store, plan)).encode(errors="replace")  # a JSON file may have half a surrogate pair
-    _write(out, data)
+    _write(Path(out), data)
     say(f"wrote {out} ({len(data) / 1e6:.1f} MB): open it in a browser")
 
 

@@ -72,6 +72,10 @@ def test_every_verb(config: Path, s3_uri: str, tmp_path: Path) -> None:
         assert any((tmp_path / to).rglob("*.npy"))
     elsewhere = ("--to", "npy", "--product", "features/small", "--out", s3_uri.format("out"))
     assert "local" in reelmill("export", dataset, *elsewhere, status=2)
+    reelmill("report", dataset, "--out", str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "<strong>Complete</strong>" in page
+    assert page.count("<img ") == 3  # clips; curves and timeline of the head
     reelmill("weights", "inspect", s3_uri.format("verbs/w.safetensors"))
     reelmill("weights", "convert", s3_uri.format("verbs/w.safetensors"), str(tmp_path / "own.safetensors"))
 
@@ -81,6 +85,7 @@ def test_every_verb(config: Path, s3_uri: str, tmp_path: Path) -> None:
     [
         ("synth", "s3://bucket/out"),
         ("weights", "convert", "w.safetensors", "s3://bucket/own.safetensors"),
+        ("report", "s3://bucket/dataset", "--out", "s3://bucket/report.html"),
     ],
 )
 def test_what_is_written_for_people_goes_to_a_local_folder(arguments: tuple[str, ...]) -> None:

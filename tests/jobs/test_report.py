@@ -175,7 +175,7 @@ def test_it_is_written_anew_whole_and_where_it_is_said(reelmill, config: Path, t
 def test_places_that_are_no_file_here(reelmill, config: Path, out: str) -> None:
     ended = reelmill("report", config, "--out", out)
     assert ended.returncode == 2
-    assert f"--out {out}".replace("s3://", "s3:/") in ended.stderr
+    assert f"--out {out}" in ended.stderr
 
 
 def test_what_is_no_dataset(reelmill, tmp_path: Path) -> None:
