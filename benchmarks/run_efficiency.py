@@ -1,6 +1,6 @@
 """How much of the cores a run uses: the work of its stages over the time it takes, on 1, 2 and 3 nodes.
 
-    python -m benchmarks.run_efficiency [--videos 256] [--nodes 1 2 3] [--cores N] [--folder DIR]
+    python -m benchmarks.run_efficiency [--videos 192] [--nodes 1 2 3] [--cores N] [--folder DIR]
 
 Makes videos, starts a Ray cluster of so many nodes on this machine, and runs clips, flow and features over all of them,
 driven by a process of its own as a user's would be. Each node is bound to cores of its own, `--cores` of them (default:
@@ -45,7 +45,7 @@ WIDTHS = {"nodes": 6, "CPUs": 6, "cores": 6, "units": 7, "wall s": 9, "slots": 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, default=256)
+    parser.add_argument("--videos", type=int, default=192)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--cores", type=int, help="of each node; default: this machine's, shared out")
     parser.add_argument("--folder", help="where videos and datasets go; default: the system's temporary folder")
