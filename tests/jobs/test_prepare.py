@@ -1,5 +1,6 @@
 """What happens before any work: no Ray is started here."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +80,11 @@ def test_what_is_no_dataset_and_what_is_damaged(document, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="not a dataset"):
         stored_plan(str(tmp_path))
     prepare(Config.model_validate(document))
-    (tmp_path / "out" / CONFIG_FILE).write_text("{")
-    with pytest.raises(ReelmillError, match="is damaged"):
-        stored_plan(document["dataset"])
+    left = json.loads((tmp_path / "out" / CONFIG_FILE).read_text())
+    for damaged in ("{", "[]", json.dumps({**left, "files_sha256": 3}), json.dumps({"config": left["config"]})):
+        (tmp_path / "out" / CONFIG_FILE).write_text(damaged)
+        with pytest.raises(ReelmillError, match="is damaged"):
+            stored_plan(document["dataset"])
 
 
 @pytest.mark.parametrize(

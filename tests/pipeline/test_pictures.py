@@ -7,7 +7,7 @@ import pytest
 from pipeline import receipts
 from pipeline.flow.encode import clip_members, encode_field
 from pipeline.graph import Product, Unit
-from pipeline.pictures import CELL_HEIGHT_PX, LABEL_HEIGHT_PX, contact_sheet, flow_sheet
+from pipeline.pictures import CELL_HEIGHT_PX, LABEL_HEIGHT_PX, contact_sheet, flow_sheet, spread
 from pipeline.shards import ShardWriter
 from pipeline.store import Store
 from pipeline.video.encode import encode_clip, encode_frame
@@ -49,6 +49,11 @@ def test_a_row_for_each_clip_in_its_colours(store) -> None:
     assert tuple(picture[middle, 20]) == RED
     assert tuple(picture[height + middle, 20]) == BLUE
     assert contact_sheet(store, "clips/c", labels=["red or blue"]) == png
+
+
+def test_what_the_rows_of_a_sheet_are(store) -> None:
+    assert spread(store, "clips/c", 8) == [(0, 0), (2, 0)]  # (unit, place in its shard); unit 1 holds none
+    assert spread(store, "clips/c", 1) == [(0, 0)]
 
 
 def test_nothing_to_show(store) -> None:
