@@ -48,15 +48,13 @@ def _page(store: Store, plan: Plan) -> Page:
     lost, losses, labels = failed_rows(store, states), flow_losses(store, states), read_labels(store)
     is_complete, writer = report.is_complete(states), writer_sentence(store)
     figures = Figures()
-    # heads first: their pictures are fewer and say more
-    heads = report.heads_section(store, plan, {state.path: state for state in states}, figures)
     sections = (
         report.counts_section(states),
         report.failed_section(lost, is_known=is_complete),
         report.clips_section(store, plan, labels, figures),
         report.flow_section(store, plan, labels, figures, losses=losses, doubts=tight_bounds(losses)),
         report.features_section(store, plan),
-        heads,
+        report.heads_section(store, plan, {state.path: state for state in states}, figures),
         _costs(store, states),
     )
     return Page(

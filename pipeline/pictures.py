@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, cast
 
 import cv2
@@ -86,11 +87,14 @@ def spread(store: Store, product: str, count: int) -> list[tuple[int, int]]:
 
 def _spread_samples(store: Store, product: str, count: int) -> list[tuple[int, dict[str, bytes]]]:
     """(unit, members) of each sample of `spread`."""
-    places = spread(store, product, count)
+    wanted: dict[int, list[int]] = {}
+    for unit, place in spread(store, product, count):
+        wanted.setdefault(unit, []).append(place)
     samples: list[tuple[int, dict[str, bytes]]] = []
-    for unit in dict.fromkeys(unit for unit, _ in places):
+    for unit, places in wanted.items():
         with store.open(f"{product}/{product.partition('/')[0]}-{unit:06d}.tar") as file:
-            samples += [(unit, members) for i, (_, members) in enumerate(read_shard(file)) if (unit, i) in places]
+            first = islice(read_shard(file), places[-1] + 1)  # a shard may be a gigabyte, and in a bucket
+            samples += [(unit, members) for i, (_, members) in enumerate(first) if i in places]
     return samples
 
 

@@ -23,6 +23,7 @@ DRAWN = {  # file -> what it shows
 }
 ACCURACIES = {"mean_class_accuracy": "per class", "top5": "top-5"}
 MOST_NUMBERS = 12
+MOST_MODELS = 20
 
 
 def heads_section(store: Store, plan: Plan, states: Mapping[str, ProductState], figures: Figures) -> Section:
@@ -41,7 +42,7 @@ def _part(store: Store, path: str, figures: Figures, *, is_pending: bool) -> Par
         metrics = json.loads(data)
         tables = list(_tables(metrics))
         said += _words(metrics)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Part(path, [f"{METRICS_FILE} is damaged; train the head again."])
     pictures, troubles = _pictures(store, path, figures)
     return Part(path, said + troubles, tables, pictures)
@@ -79,7 +80,7 @@ def _tables(metrics: Mapping[str, Any]) -> Iterator[Cells]:
         yield Cells([str(name) for name, _ in headline], [[_number(value) for _, value in headline]], num_texts=0)
         return
     split, rows = metrics["evaluated_on"], []
-    for name, model in metrics["models"].items():
+    for name, model in list(metrics["models"].items())[:MOST_MODELS]:
         result = model["splits"][split]
         beside = (result["top1"], metrics["chance"], result["majority"])
         rows.append([str(name), *map(_number, beside), *(_number(result[key]) for key in ACCURACIES)])

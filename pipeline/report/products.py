@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import pictures, receipts
@@ -23,7 +22,9 @@ from schemas.receipt import Card
 
 INDEX_COLUMNS = ["video_id", "start_s", "end_s", "label_ids"]
 NOTHING = "Nothing of it was made so far."
-DAMAGE = (ReelmillError, OSError, tarfile.TarError, pa.ArrowInvalid, ValueError, KeyError, cv2.error)
+# of what stands on storage, whoever wrote it; Arrow's errors are ValueErrors, KeyErrors and OSErrors
+DAMAGE = (ReelmillError, OSError, tarfile.TarError, ValueError, KeyError, IndexError, TypeError, cv2.error)
+MOST_DEVIATIONS = 20
 
 Draw = Callable[..., bytes | None]
 
@@ -78,7 +79,7 @@ def features_section(store: Store, plan: Plan) -> Section:
             continue
         rows.append(row)
         if deviations:
-            parts.append(Part(path, [f"Differs from the recipe: {each}." for each in deviations]))
+            parts.append(Part(path, [f"Differs from the recipe: {each}." for each in deviations[:MOST_DEVIATIONS]]))
     columns = ("product", "model", "weights", "layer", "numbers", "precision")
     table = [Part(tables=[Cells(columns, rows, num_texts=len(columns))])] if rows else []
     return Section("Features", [*table, *parts] or _none("features"))

@@ -154,6 +154,17 @@ def test_a_damaged_shard_is_a_sentence(page, config: Path, tmp_path: Path) -> No
     assert found.text.count("No picture: ") == 2
 
 
+def test_a_damaged_index_is_a_sentence(page, config: Path) -> None:
+    indices = {path: path.read_bytes() for path in Path(load_config(config).dataset).glob("clips/small/_index/*")}
+    for path in indices:
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    try:
+        assert page(config).text.count("No picture: ") == 1
+    finally:
+        for path, data in indices.items():
+            path.write_bytes(data)
+
+
 def test_the_preview_that_stands_is_taken(page, config: Path) -> None:
     store = Store(load_config(config).dataset)
     store.put("clips/small/_preview.png", b"no picture")

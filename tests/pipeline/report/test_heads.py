@@ -68,6 +68,11 @@ def test_damaged_metrics_are_a_sentence(store, metrics) -> None:
     assert part_of(store).sentences == ["metrics.json is damaged; train the head again."]
 
 
+def test_metrics_that_nest_without_end_are_a_sentence(store) -> None:
+    store.put("heads/actions/metrics.json", b"[" * 100_000)
+    assert part_of(store).sentences == ["metrics.json is damaged; train the head again."]
+
+
 def test_what_it_drew_in_the_order_of_reading(store) -> None:
     put(store, TEMPORAL)
     png = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
