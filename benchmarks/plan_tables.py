@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.page import put
-from jobs.plan_display import PLAIN, SIZES, TIMES, show
 from jobs.prepare import hash_files
+from jobs.quantities import PLAIN, SIZES, TIMES, show
 from pipeline.forecast.forecast import Probes, forecast, probe
 from pipeline.forecast.lengths import lengths_s
 from pipeline.forecast.machine import gpus_here, machine_name

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from jobs.work_display import duration
+from jobs.quantities import duration
 from pipeline.backbones import random_seed
 from pipeline.graph import Unit
 from pipeline.survey import FlowLoss, ProductState

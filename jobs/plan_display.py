@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from math import inf
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jobs.quantities import PLAIN, SECONDS, SIZES, TIMES, WORK, Scale, digits, show, spread
 from pipeline.forecast.compare import Comparison, Pair
 from schemas.forecast import Cluster, Forecast, ProductForecast, Range
 
 WIDTH = 100  # columns, where the output is no terminal
-
-
-Scale = Sequence[tuple[float, float, str]]  # (below this, so much is one, its name), ascending
-TIMES: Scale = ((100, 1, "s"), (6000, 60, "min"), (72 * 3600, 3600, "h"), (inf, 86400, "days"))
-WORK: Scale = ((100, 1, "s"), (6000, 60, "min"), (inf, 3600, "h"))
-SIZES: Scale = ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB"), (inf, 1e12, "TB"))
-PLAIN: Scale = ((inf, 1, ""),)
-SECONDS: Scale = ((1, 1e-3, "ms"), (inf, 1, "s"))
-
-
-def show(number: float, scale: Scale) -> str:
-    """`42 s`, `3.1 h`, `6.4 GB`."""
-    one, name = next((one, name) for below, one, name in scale if number < below)
-    return f"{_digits(number / one)} {name}".strip()
-
-
-def spread(about: Range, scale: Scale, prefix: str = "") -> str:
-    """`3.1 (2.8–3.6) h`; the number alone where it is as good as certain."""
-    one, name = next((one, name) for below, one, name in scale if about.value < below)
-    low, value, high = (_digits(number / one) for number in (about.low, about.value, about.high))
-    around = "" if low == high else f" ({low}–{high})"
-    return f"{value}{around} {prefix}{name}".strip()
-
-
-def _digits(number: float) -> str:
-    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"
 
 
 def cluster_words(cluster: Cluster) -> str:
@@ -103,7 +76,7 @@ def _work(product: ProductForecast) -> Range:
 
 
 def _sums(found: Forecast) -> str:
-    core, gpu = (_digits(about.value / 3600) for about in (found.core_s, found.gpu_s))
+    core, gpu = (digits(about.value / 3600) for about in (found.core_s, found.gpu_s))
     lines = [
         f"On {cluster_words(found.cluster)}: {spread(found.wall_s, TIMES)}"
         + (f", cost {spread(found.cost, PLAIN)}" if found.cost else ""),

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from jobs.quantities import SIZES, duration, show
 from pipeline.bottleneck import verdict
 from pipeline.runs import Spent
 from schemas.work import ProductWork, RunRecord
@@ -55,8 +56,8 @@ def work_cells(record: RunRecord) -> tuple[list[str], list[list[str]]]:
                 *("" if seconds is None else f"{work.share(seconds):.0%}" for seconds in shares),
                 f"{work.videos / wall_s:.3g}",
                 f"{work.source_s / wall_s:.3g}×" if work.source_s else "",
-                size(work.bytes_in),
-                size(work.bytes_out),
+                _bytes(work.bytes_in),
+                _bytes(work.bytes_out),
                 f"{work.amplification:.1f}×" if work.amplification is not None else "",
             ]
         )
@@ -112,28 +113,8 @@ def work_json(record: RunRecord) -> dict[str, Any]:
     return document
 
 
-def size(num_bytes: int) -> str:
-    """
-    >>> size(0), size(1_234), size(56_789_000), size(3_210_000_000)
-    ('', '1 kB', '57 MB', '3.2 GB')
-    """
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if num_bytes >= unit:
-            return f"{num_bytes / unit:.{1 if num_bytes < 10 * unit and unit >= 1e9 else 0}f} {name}"
-    return f"{num_bytes} B" if num_bytes else ""
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(9.4), duration(252), duration(93784)
-    ('9 s', '4 min 12 s', '26 h 3 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def _bytes(count: int) -> str:
+    return show(count, SIZES) if count else ""
 
 
 def _filled(line: str) -> str:

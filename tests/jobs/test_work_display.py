@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from jobs.work_display import duration, print_work, size, title, work_json
+from jobs.work_display import print_work, title, work_json
 from schemas.work import NodeRecord, ProductWork, RunRecord
 
 CLIPS = ProductWork(
@@ -93,12 +93,3 @@ def test_json_has_what_follows_from_the_record() -> None:
     assert document["products"]["clips/rgb16"]["amplification"] == 19
     assert document["bottleneck"]["product"] == "clips/rgb16"
     assert document["gpu_share"] is None
-
-
-def test_sizes() -> None:
-    sizes = (0, 999, 1_234, 56_789_000, 3_210_000_000, 32_100_000_000, 4_500_000_000_000)
-    assert [size(n) for n in sizes] == ["", "999 B", "1 kB", "57 MB", "3.2 GB", "32 GB", "4.5 TB"]
-
-
-def test_durations() -> None:
-    assert [duration(s) for s in (9.4, 59.6, 252, 93784)] == ["9 s", "1 min 0 s", "4 min 12 s", "26 h 3 min"]
