@@ -3,6 +3,7 @@
 REELMILL_FAKE_STAGES names a JSON file: {"clips/a": {"sleep_s": 0.1, "kills": [3], "write": true, "log": "/tmp/log"}},
 by product. It is read anew for each unit.
 
+    no_card   why its card can't be made
     sleep_s   how long a unit takes
     kills     units that kill their worker each time, after that
     write     the receipt is written as by a real stage; else it is only returned
@@ -23,6 +24,7 @@ from pipeline.graph import Product, Unit
 from pipeline.meter import Meter
 from pipeline.store import Store
 from schemas.config import Limits
+from schemas.errors import ReelmillError
 from schemas.ledger import LedgerRow
 from schemas.receipt import Receipt
 
@@ -30,7 +32,10 @@ SETTINGS = "REELMILL_FAKE_STAGES"
 
 
 def describe(product: Product, store: Store) -> dict[str, Any]:
-    return {"backend": {"used": _settings(product).get("backend", "cpu")}}
+    settings = _settings(product)
+    if "no_card" in settings:
+        raise ReelmillError(settings["no_card"])
+    return {"backend": {"used": settings.get("backend", "cpu")}}
 
 
 class _Fake:

@@ -14,9 +14,10 @@ from pipeline.store import Store
 from schemas.errors import ReelmillError
 
 
-# max_calls: the process that loaded a model goes away after it. A CPU each, so that none lands on a head without any.
-@ray.remote(num_cpus=1, max_calls=1, max_retries=2)
-def _card_task(product: Product, store: Store) -> ReelmillError | None:
+def _make_card(product: Product, store: Store, upstream: Sequence[ReelmillError | None]) -> ReelmillError | None:
+    """`upstream`: what became of the cards that this one reads; where one of them is missing, nothing is made."""
+    if any(upstream):
+        return None
     try:
         receipts.write_card(store, card_of(product, store))
     except ReelmillError as error:
@@ -24,20 +25,39 @@ def _card_task(product: Product, store: Store) -> ReelmillError | None:
     return None
 
 
+# A CPU each, so that none lands on a head without any.
+@ray.remote(num_cpus=1, max_retries=2)
+def _card_task(product: Product, store: Store, *upstream: ReelmillError | None) -> ReelmillError | None:
+    return _make_card(product, store, upstream)
+
+
+# max_calls: the process that loaded a model, or may hold a GPU, goes away after it. Any other makes units next.
+@ray.remote(num_cpus=1, max_calls=1, max_retries=2)
+def _model_card_task(product: Product, store: Store, *upstream: ReelmillError | None) -> ReelmillError | None:
+    return _make_card(product, store, upstream)
+
+
 def write_cards(asked: Sequence[tuple[Product, Request]], store: Store) -> None:
     """Write the cards before any unit. A card that stands for the same fingerprint is kept.
 
-    A card says which precision or backend the workers use, so it is made where they will be.
+    A card says which precision or backend the workers use, so it is made where they will be. Those that do not read one
+    another are made at once: no unit is made meanwhile.
     """
-    for product, request in asked:  # in order: the cards of features and flow read that of their clips
+    under_way: dict[str, ray.ObjectRef] = {}
+    for product, request in asked:  # upstream first
         if receipts.card_stands(store, product):
             continue
         place = {"num_gpus": request.num_gpus, "label_selector": dict(request.labels) or None}
+        task = _model_card_task if product.kind == "features" or request.num_gpus else _card_task
+        # Ray starts a task when all that it is given is there
+        upstream = [under_way[path] for path in product.upstream if path in under_way]
+        under_way[product.path] = task.options(**place).remote(product, store, *upstream)
+    for path, card in under_way.items():
         try:
-            problem = ray.get(_card_task.options(**place).remote(product, store))
+            problem = ray.get(card)
         except ray.exceptions.RayError as error:
             raise ReelmillError(
-                f"{product.path}: its card can't be made ({last_line(error)}); run the same command again, and where "
+                f"{path}: its card can't be made ({last_line(error)}); run the same command again, and where "
                 "that does not help, see what memory and libraries its nodes have"
             ) from None
         if problem is not None:
