@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.graph import Product, Unit
 from pipeline.runner.news import Line, gathered
-from pipeline.runner.worker import Row, leave_unfit_node, step, telling_of_storage
+from pipeline.runner.worker import Row, leave_unfit_node, let_models_go_first, step, telling_of_storage
 from pipeline.store import Store
 from schemas.config import Limits
 
@@ -53,8 +53,12 @@ def units_a_task(pace: Mapping[str, float], workers: Mapping[str, float], *, lef
     return max(1, int(min(by_pace, by_rest)))
 
 
-def steps(bundle: Bundle, *, product: Product, store: Store, limits: Limits, line: Line) -> Bundle:
-    """Make the units of a bundle one after the other; after a fatal error none."""
+def steps(
+    bundle: Bundle, *, product: Product, store: Store, limits: Limits, line: Line, give_way: bool = False
+) -> Bundle:
+    """Make the units of a bundle one after the other; after a fatal error none. With `give_way` models come first."""
+    if give_way:
+        let_models_go_first()
     rows = rows_of(bundle)
     with gathered(line) as tell, telling_of_storage(line):
         for place, row in enumerate(rows):

@@ -10,8 +10,8 @@ there is half as much to schedule. A task that is tried again skips the part who
 different things stay apart; Ray Data reserves a share of the CPUs for each and starts first what has least output
 waiting, which is the stage that the others wait for. What waits between two stages is a few hundred bytes a unit.
 
-The order is that of the plan: features of clips before flow, so that a GPU has work early, and whatever its order a
-chain costs no throughput once as many units are under way as there are workers.
+The order is that of the plan where there are GPUs, features of clips before flow, so that these have work early; where
+there are none, models come last (see requests.in_chain_order).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.runner.facts import cluster_facts
 from pipeline.runner.feed import UnitSource, largest_first, unit_dataset
 from pipeline.runner.news import Line, hearing
 from pipeline.runner.reach import check_reach
-from pipeline.runner.requests import Facts, Request, check, request_of, wants_gpu
+from pipeline.runner.requests import Facts, Request, check, in_chain_order, request_of, wants_gpu
 from pipeline.runner.rounds import RETRIES, Rounds
 from pipeline.runner.troubles import Troubles
 from pipeline.storage.patience import telling
@@ -79,7 +79,7 @@ def run_plan(
     write_cards(before, store)
     if not pending or not products:
         return []
-    asked = requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts)
+    asked = in_chain_order(requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts))
     on_progress(Started(_pools(asked, len(pending))))
     rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
     errors: list[UnitError] = []
@@ -149,6 +149,7 @@ def _dataset(
 ) -> ray.data.Dataset:
     """The graph: one row = one bundle = one block; every step is 1:1."""
     dataset = unit_dataset(source)
+    give_way = any(request.holds for _, request in asked)
     for product, request in asked:
         settings = {"product": product, "store": store, "limits": limits, "line": line}
         place: dict[str, Any] = {
@@ -162,7 +163,13 @@ def _dataset(
             # drained first (spot) costs none of them; one that is just gone costs one.
             workers = min(request.workers, source.num_units) if request.workers else None
             compute = ray.data.TaskPoolStrategy(size=workers)
-            dataset = dataset.map(steps, fn_kwargs=settings, compute=compute, max_retries=RETRIES, **place)  # type: ignore[arg-type]
+            dataset = dataset.map(
+                steps,  # type: ignore[arg-type]
+                fn_kwargs={**settings, "give_way": give_way},
+                compute=compute,
+                max_retries=RETRIES,
+                **place,
+            )
         else:
             # 1:1, actors that keep their model. A pool of fixed size, which starts with whatever of it there is: Ray
             # Data's own growing and shrinking throws models away.

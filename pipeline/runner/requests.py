@@ -134,6 +134,15 @@ def _labels(role: Role, facts: Facts) -> dict[str, str]:
     return {ROLE_LABEL: role} if facts.has_role(role) else {}
 
 
+def in_chain_order(asked: Sequence[tuple[Product, Request]]) -> list[tuple[Product, Request]]:
+    """The steps of a unit, one after the other: in the order of the plan where there are GPUs, so that they have work
+    early. Where models share the cores with decoders and flow they come last: clips and flow are one task then, and
+    what a run ends with is a model's work, which takes all cores that the others leave."""
+    if any(request.num_gpus for _, request in asked):
+        return list(asked)
+    return sorted(asked, key=lambda step: step[1].holds)  # stable; no flow is made of features
+
+
 def check(requests: Sequence[tuple[Product, Request]], facts: Facts) -> list[str]:
     """What has to be waited for, in sentences; empty where the cluster has it all.
 

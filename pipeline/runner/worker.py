@@ -27,6 +27,7 @@ Row = dict[str, Any]  # a unit's fields; `errors`, JSON of product path -> messa
 Tell = Callable[[News], None]
 Complain = Callable[[Trouble], None]  # from any thread
 
+LOWEST_PRIORITY = 19  # Ray's workers have 15: beside one of them, a third of a core
 STAGES_HELD = 4  # per worker process; a cluster outlives many datasets, and each open stage holds a decoder or a model
 LEFT_OUT_S = 30.0  # until a worker on a node that lacks its weights is started again: there, or on another
 _held: dict[tuple[str, str, str], Stage] = {}  # by dataset, product and fingerprint; kept open from unit to unit
@@ -76,6 +77,12 @@ def leave_unfit_node(product: Product, complain: Complain) -> None:
 def telling_of_storage(complain: Complain) -> AbstractContextManager[None]:
     """For the time of the block the driver hears that this worker waits for storage."""
     return telling(lambda sentence, is_away: complain(StorageWait(_this_node(), sentence, is_away)))
+
+
+def let_models_go_first() -> None:
+    """Leave the cores to workers that keep a model, as long as these have units: less is left for them at a run's end.
+    The decoders that this thread starts do the same."""
+    os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
 
 
 def _stage(product: Product, store: Store, limits: Limits) -> Stage:

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.graph import Product
-from pipeline.runner.requests import CPU, GPU, ROLE_LABEL, Facts, Node, Request, check, request_of
+from pipeline.runner.requests import CPU, GPU, ROLE_LABEL, Facts, Node, Request, check, in_chain_order, request_of
 from schemas.errors import UsageError
 from schemas.pools import Pools
 
@@ -51,6 +51,16 @@ def test_labels_are_asked_for_only_where_some_node_carries_them() -> None:
     assert (ask(C3D, LABELLED).labels, ask(C3D, LABELLED).workers) == ({ROLE_LABEL: GPU}, 4)
     assert ask(C3D, Facts((Node(4, 1), Node(4, 0, {ROLE_LABEL: "cpu"})))).labels == {}
     assert ask(CLIPS, Facts((Node(4, 0),), possible=(Node(8, 0, {ROLE_LABEL: "cpu"}),))).labels == {ROLE_LABEL: CPU}
+
+
+@pytest.mark.parametrize(
+    ("facts", "order"),
+    [(LAPTOP, ["clips/a", "flow/f", "features/c3d"]), (GPU_BOX, ["clips/a", "features/c3d", "flow/f"])],
+    ids=["no GPU", "GPUs"],
+)
+def test_models_come_last_where_they_share_the_cores_and_early_where_they_have_gpus(facts, order) -> None:
+    asked = [(product, ask(product, facts)) for product in (CLIPS, C3D, FLOW)]
+    assert [product.path for product, _ in in_chain_order(asked)] == order
 
 
 def test_pools_say_how_many_and_what_each_takes() -> None:
