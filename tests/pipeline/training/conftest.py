@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -202,57 +200,9 @@ def video() -> type[Video]:
 
 # ---------------------------------------------------------------- kill -9
 
-KILLED_TRAINING = """
-import json, sys
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training import loop
-from pipeline.training.head import train_head
-loop.SAVE_EVERY_S = 0
-product, unit, units, root = json.loads(sys.argv[1])
-loop.SHOW_EVERY_S = json.loads(sys.argv[2])
-def report(news):
-    is_epoch = isinstance(news, loop.EpochReport)
-    print(*(("epoch", news.model, news.line.epoch) if is_epoch else ("step", news.epoch, news.step)), flush=True)
-train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units], report=report)
-"""
 
-
-@pytest.fixture
-def training_arguments() -> Callable[[Any, Product], str]:
-    """What a process of its own needs to train a head of a dataset, as JSON."""
-
-    def arguments(dataset: Any, product: Product) -> str:
-        units = [asdict(unit) for unit in dataset.units]
-        return json.dumps([asdict(product), asdict(dataset.whole), units, str(dataset.store.uri)])
-
-    return arguments
-
-
-@pytest.fixture
-def train_killed(training_arguments: Any) -> Callable[..., list[str]]:
-    """Train in processes of their own, each killed (SIGKILL) after so many lines of news; the last one ends by itself.
-
-    The lines are "epoch MODEL N", and with `steps` also "step EPOCH N".
-    """
-
-    def train(dataset: Any, product: Product, lives: Sequence[int], *, steps: bool) -> list[str]:
-        seen: list[str] = []
-        for lines_to_live in (*lives, None):
-            process = subprocess.Popen(
-                [sys.executable, "-c", KILLED_TRAINING, training_arguments(dataset, product), "0" if steps else "1e9"],
-                stdout=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-            )
-            assert process.stdout is not None
-            for number, line in enumerate(process.stdout, start=1):
-                seen.append(line.strip())
-                if number == lines_to_live:
-                    process.send_signal(signal.SIGKILL)  # it may be anywhere after that, or writing
-                    break
-            assert process.wait(timeout=120) == (0 if lines_to_live is None else -signal.SIGKILL)
-            process.stdout.close()
-        return seen
-
-    return train
+@pytest.fixture(scope="session")
+def killed() -> Any:
+    """The module of trainings in processes of their own: `train`, `train_on_two`."""
+    sys.path.insert(0, str(Path(__file__).parent))  # where those processes look for it, too
+    return import_module("killed_training")

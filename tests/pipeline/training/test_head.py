@@ -130,7 +130,7 @@ def test_without_its_features_it_refuses_and_leaves_nothing(dataset: Any, make_o
 
 @pytest.mark.slow
 def test_killed_at_random_epochs_it_ends_with_the_same_bytes(
-    dataset: Any, make_order_task: Callable[..., Any], train_killed: Callable[..., list[str]]
+    dataset: Any, make_order_task: Callable[..., Any], killed: Any
 ) -> None:
     """SIGKILL of a real process, again and again; each start goes on after the last whole epoch."""
     dataset.write(make_order_task(40))
@@ -141,7 +141,7 @@ def test_killed_at_random_epochs_it_ends_with_the_same_bytes(
     dataset.store.delete_folder("heads")
 
     luck = random.Random(20)
-    seen = train_killed(dataset, product, [luck.randrange(1, 15) for _ in range(5)], steps=False)
+    seen = killed.train(dataset, product, [luck.randrange(1, 15) for _ in range(5)], steps=False)
     receipts.sweep(dataset.store, product.path)  # as each run does
     assert tree(dataset.root / "heads/actions") == undisturbed
     assert len(seen) < 60 + 2 * 5  # it went on, it did not start over: at most the epoch in flight came twice

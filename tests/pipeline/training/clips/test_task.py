@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -424,9 +420,7 @@ def test_training_that_diverges_says_so(clips: ClipDataset) -> None:
 
 
 @pytest.mark.slow
-def test_killed_inside_epochs_it_ends_with_the_same_bytes(
-    clips: ClipDataset, train_killed: Callable[..., list[str]]
-) -> None:
+def test_killed_inside_epochs_it_ends_with_the_same_bytes(clips: ClipDataset, killed: Any) -> None:
     """SIGKILL of a real process after some steps, wherever it then is: computing, decoding ahead, or writing."""
     clips.write(videos_of(24))
     product = clips.head(epochs=3, batch_size=4, augment={"flip": True, "contrast": 0.3})
@@ -434,7 +428,7 @@ def test_killed_inside_epochs_it_ends_with_the_same_bytes(
     undisturbed = tree(clips.root / "heads/net")
     clips.store.delete_folder("heads/net")
     luck = random.Random(3)
-    seen = train_killed(clips, product, [luck.randrange(2, 12) for _ in range(2)], steps=True)
+    seen = killed.train(clips, product, [luck.randrange(2, 12) for _ in range(2)], steps=True)
     receipts.sweep(clips.store, product.path)  # as each run does
     assert tree(clips.root / "heads/net") == undisturbed
     told = [line for line in seen if line.startswith("step")]
@@ -443,47 +437,6 @@ def test_killed_inside_epochs_it_ends_with_the_same_bytes(
 
 # ---------------------------------------------------------------- two workers
 
-WORKER = """
-import json, os, signal, sys
-import torch, torch.distributed
-from pipeline.graph import Product, Unit
-from pipeline.store import Store
-from pipeline.training import loop
-from pipeline.training.clips.task import ClipTask
-from pipeline.training.head import train_head
-from pipeline.training.worker import Worker
-loop.SAVE_EVERY_S = 0
-product, unit, units, root = json.loads(sys.argv[1])
-rank, meeting, dies_at, losses = int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), ClipTask.losses
-def counting(*args):
-    counting.steps += 1
-    if rank == 1 and counting.steps == dies_at:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return losses(*args)
-counting.steps = 0
-ClipTask.losses = counting
-torch.distributed.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
-train_head(Product(**product), Unit(**unit), Store(root), feature_units=[Unit(**u) for u in units],
-           worker=Worker(rank, 2))
-print(counting.steps)
-"""
-
-
-def train_on_two(arguments: str, meeting: Path, *, dies_at: int = 0) -> list[tuple[int, str]]:
-    """(exit status, steps taken) of two processes that train together."""
-    words = [sys.executable, "-c", WORKER, arguments]
-    processes = [
-        subprocess.Popen(
-            [*words, str(rank), str(meeting), str(dies_at)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for rank in (0, 1)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    return [(process.returncode, text.strip()) for process, text in zip(processes, said, strict=True)]
-
 
 def _curve(dataset: ClipDataset, name: str = "net") -> list[list[float]]:
     lines = dataset.store.read(f"heads/{name}/curves.csv").decode().splitlines()[1:]
@@ -491,34 +444,31 @@ def _curve(dataset: ClipDataset, name: str = "net") -> list[list[float]]:
 
 
 @pytest.mark.slow
-def test_two_workers_train_what_one_does(
-    clips: ClipDataset, training_arguments: Callable[..., str], tmp_path: Path
-) -> None:
+def test_two_workers_train_what_one_does(clips: ClipDataset, killed: Any, tmp_path: Path) -> None:
     """With batch norms that learn, and a last batch of one clip."""
     clips.write(videos_of(21))
     product = clips.head(batch_size=9, epochs=2)
     train(clips, product)
     alone = _curve(clips)
     clips.store.delete_folder("heads/net")
-    assert train_on_two(training_arguments(clips, product), tmp_path / "meeting") == [(0, "8"), (0, "8")]
+    found = killed.train_on_two(clips, product, tmp_path / "meeting")
+    assert found == [(0, 8), (0, 8)]
     for one, two in zip(alone, _curve(clips), strict=True):
         assert one == pytest.approx(two, abs=1e-4)
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(
-    clips: ClipDataset, training_arguments: Callable[..., str], tmp_path: Path
-) -> None:
+def test_a_worker_that_dies_inside_an_epoch_changes_no_byte(clips: ClipDataset, killed: Any, tmp_path: Path) -> None:
     clips.write(videos_of(24))
     product = clips.head(augment={"flip": True}, epochs=2)
-    assert train_on_two(training_arguments(clips, product), tmp_path / "first") == [(0, "8"), (0, "8")]
+    assert killed.train_on_two(clips, product, tmp_path / "first") == [(0, 8), (0, 8)]
     undisturbed = tree(clips.root / "heads/net")
     clips.store.delete_folder("heads/net")
-    (status, _), (killed, _) = train_on_two(training_arguments(clips, product), tmp_path / "second", dies_at=6)
-    assert killed == -signal.SIGKILL
+    (status, _), (of_second, _) = killed.train_on_two(clips, product, tmp_path / "second", dies_at=6)
+    assert of_second == -signal.SIGKILL
     assert status != 0, "the other one does not wait for ever"
-    again = train_on_two(training_arguments(clips, product), tmp_path / "third")
+    again = killed.train_on_two(clips, product, tmp_path / "third")
     assert [code for code, _ in again] == [0, 0]
-    assert {int(steps) for _, steps in again} <= {3, 4}, "it went on inside the second epoch"
+    assert {steps for _, steps in again} <= {3, 4}, "it went on inside the second epoch"
     receipts.sweep(clips.store, product.path)
     assert tree(clips.root / "heads/net") == undisturbed

@@ -108,7 +108,7 @@ def test_the_same_training_gives_the_same_bytes_also_resumed_inside_an_epoch(
 
 @pytest.mark.slow
 def test_killed_inside_an_epoch_it_ends_with_the_same_bytes(
-    dataset: Any, make_segment_task: Callable[..., Any], head_of: Any, train_killed: Callable[..., list[str]]
+    dataset: Any, make_segment_task: Callable[..., Any], head_of: Any, killed: Any
 ) -> None:
     """SIGKILL of a real process in its second epoch, and once more later."""
     dataset.write(make_segment_task(40, splits=SPLITS))
@@ -116,7 +116,7 @@ def test_killed_inside_an_epoch_it_ends_with_the_same_bytes(
     train(dataset, product)
     undisturbed = tree(dataset.root / "heads/h")
     dataset.store.delete_folder("heads")
-    lines = train_killed(dataset, product, (9, 4), steps=True)
+    lines = killed.train(dataset, product, (9, 4), steps=True)
     receipts.sweep(dataset.store, product.path)
     assert tree(dataset.root / "heads/h") == undisturbed
     kinds = [line.partition(" ")[0] for line in lines]
