@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,12 +17,11 @@ from pipeline.units import read_manifest
 from schemas.errors import ReelmillError, UsageError
 
 
-def test_it_gives_the_numbers_of_training(head_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_gives_the_numbers_of_training(reelmill, head_config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load_config(head_config)
     store = Store(loaded.dataset)
     trained = train_heads(plan_config(loaded, store), store)
-    command = [sys.executable, "-m", "jobs.evaluate", str(head_config), "--split", "val", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = reelmill("evaluate", head_config, "--split", "val", "--json")
     assert done.returncode == 0, done.stderr
     for result in json.loads(done.stdout):
         models = trained[result["product"]]["models"]

@@ -26,7 +26,7 @@ heads:
 """
 
 
-def reelmill(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def program(*words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "jobs.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -51,7 +51,7 @@ def config(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def planned(config: Path) -> subprocess.CompletedProcess[str]:
     cluster = ("--nodes", 8, "--cores", 32, "--price", 1.5)
-    return reelmill("plan", config, "--videos", 21, "--minutes", 0.2, *cluster, "--json")
+    return program("plan", config, "--videos", 21, "--minutes", 0.2, *cluster, "--json")
 
 
 @pytest.mark.slow
@@ -85,11 +85,11 @@ def test_a_plan_leaves_nothing_but_itself_and_the_manifest(planned, config: Path
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_status_lays_what_was_planned_beside_what_was_spent(planned, config: Path) -> None:
-    before = reelmill("status", config, "--json")
+    before = program("status", config, "--json")
     assert json.loads(before.stdout)["plan"] is None
-    ran = reelmill("run", config)
+    ran = program("run", config)
     assert ran.returncode == 3, ran.stderr  # one video is none
-    found = json.loads(reelmill("status", config, "--json").stdout)["plan"]
+    found = json.loads(program("status", config, "--json").stdout)["plan"]
     assert [product["product"] for product in found["products"]] == ["clips/rgb", "features/small", "flow/tvl1"]
     for product in found["products"]:
         assert product["videos"] == 21
@@ -97,20 +97,20 @@ def test_status_lays_what_was_planned_beside_what_was_spent(planned, config: Pat
         assert product["worker_s"]["actual"] > 0
         assert product["worker_s"]["predicted"] > 0
     assert found["wall_s"]["actual"] > 0
-    shown = reelmill("status", config).stdout
+    shown = program("status", config).stdout
     assert "planned : actual" in shown
     assert "clips/rgb" in shown
 
 
 @pytest.mark.slow
-def test_a_rate_that_is_given_moves_features_to_gpus(folder: Path, tmp_path: Path) -> None:
+def test_a_rate_that_is_given_moves_features_to_gpus(reelmill, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
         CONFIG.format(out=tmp_path / "out", videos=folder).partition("flow:")[0] + "features:\n"
         '  small: {from: clips/rgb, model: small_rgb, weights: "random:0"}\n'
     )
     given = ("--gpus", 2, "--gpu-rate", "small=10")
-    ended = reelmill("plan", path, "--videos", 4, "--minutes", 0.1, *given, "--json")
+    ended = reelmill("plan", path, "--videos", 4, "--minutes", 0.02, *given, "--json")
     assert ended.returncode == 0, ended.stderr
     found = Forecast.model_validate_json(ended.stdout)
     features = found.products[1]
@@ -133,17 +133,16 @@ def test_a_rate_that_is_given_moves_features_to_gpus(folder: Path, tmp_path: Pat
         (("--nodes", "0"), "--nodes"),
     ],
 )
-def test_options_that_can_not_be_meant(folder: Path, tmp_path: Path, options, words) -> None:
+def test_options_that_can_not_be_meant(reelmill, folder: Path, tmp_path: Path, options, words) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(out=tmp_path / "out", videos=folder))
     ended = reelmill("plan", path, *options)
     assert ended.returncode == 2, ended.stderr
     assert words in " ".join(ended.stderr.replace("│", " ").split())
-    assert "Traceback" not in ended.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_makes_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_config_that_makes_nothing(reelmill, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"dataset: {tmp_path}/out\nsource: {{kind: directory, videos: {folder}}}\n")
     ended = reelmill("plan", path)
@@ -151,7 +150,7 @@ def test_a_config_that_makes_nothing(folder: Path, tmp_path: Path) -> None:
     assert "there is nothing to predict" in ended.stderr
 
 
-def test_a_folder_without_videos(tmp_path: Path) -> None:
+def test_a_folder_without_videos(reelmill, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(out=tmp_path / "out", videos=tmp_path / "videos"))
@@ -160,14 +159,13 @@ def test_a_folder_without_videos(tmp_path: Path) -> None:
     assert "gives no row" in ended.stderr
 
 
-def test_videos_of_which_none_can_be_used(tmp_path: Path) -> None:
+def test_videos_of_which_none_can_be_used(reelmill, tmp_path: Path) -> None:
     (tmp_path / "videos/a").mkdir(parents=True)
     for number in range(3):
         (tmp_path / f"videos/a/{number}.mp4").write_text("this is no video\n" * 100)
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG.format(out=tmp_path / "out", videos=tmp_path / "videos"))
-    ended = reelmill("plan", path, "--minutes", "0.1")
+    ended = reelmill("plan", path, "--minutes", "0.02")
     assert ended.returncode == 1
     assert "clips/rgb: not one of the 3 videos that were looked at could be used (unreadable)" in ended.stderr
-    assert "Traceback" not in ended.stderr
     assert not (tmp_path / "out/_runs").exists()

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,13 +44,8 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def train(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jobs.train", str(config), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_json_is_what_metrics_json_says(head_config: Path) -> None:
-    done = train(head_config, "--json")
+def test_json_is_what_metrics_json_says(reelmill, head_config: Path) -> None:
+    done = reelmill("train", head_config, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert list(found) == ["heads/actions", "heads/probe"]
