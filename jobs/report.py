@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -96,21 +96,12 @@ def _planned(found: Comparison) -> Part:
 def _write(out: Path, data: bytes) -> None:
     """Whole, or not at all. Raises OSError."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(partial).chmod(0o666 & ~_umask())  # mkstemp's is for its user alone
+        partial.write_bytes(data)
         os.replace(partial, out)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def features_section(store: Store, plan: Plan) -> Section:
         rows.append(row)
         if deviations:
             parts.append(Part(path, [f"Differs from the recipe: {each}." for each in deviations[:MOST_DEVIATIONS]]))
-    columns = ("product", "model", "weights", "layer", "numbers", "precision")
+    columns = ("product", "model", "weights", "layer", "dimensions", "precision")
     table = [Part(tables=[Cells(columns, rows, num_texts=len(columns))])] if rows else []
     return Section("Features", [*table, *parts] or _none("features"))
 
