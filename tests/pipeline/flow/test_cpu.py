@@ -29,6 +29,10 @@ def assert_equals_opencv(prev, following, params=TVL1Params()):  # noqa: B008 (f
     return flow
 
 
+def on_cpu(prev, following):
+    return tvl1(prev, following, backend="cpu")
+
+
 # below, at and above the vectors' 16 pixels
 @pytest.mark.parametrize(
     ("height", "width"),
@@ -279,12 +283,18 @@ def test_real_frames(name, start, step, size) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "error_px"), [("RubberWhale", 0.156), ("Dimetrodon", 0.180), ("Grove2", 0.157), ("Venus", 0.306)]
+    ("name", "error_px", "solve"),
+    [
+        ("RubberWhale", 0.156, assert_equals_opencv),
+        ("Dimetrodon", 0.180, on_cpu),  # OpenCV takes long, and has been met at this size
+        ("Grove2", 0.157, on_cpu),
+        ("Venus", 0.306, assert_equals_opencv),
+    ],
 )
-def test_middlebury(name, error_px) -> None:
+def test_middlebury(name, error_px, solve) -> None:
     folder = shared(f"flow/middlebury/{name}")
     frames = [cv2.imread(str(folder / f"{frame}.png"), cv2.IMREAD_GRAYSCALE) for frame in ("frame10", "frame11")]
-    flow, truth = assert_equals_opencv(*frames), read_flo(folder / "flow10.flo")
+    flow, truth = solve(*frames), read_flo(folder / "flow10.flo")
     error = np.hypot(*np.moveaxis(flow - truth, -1, 0))[known(truth)].mean()
     assert error == pytest.approx(error_px, abs=0.0006)
 
