@@ -26,7 +26,7 @@ demo: $(STAMP)
 
 # two at a time where no cluster is started; waiting threads must not spin, or two tests' torch would starve each other
 test: $(STAMP)
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not gpu and not cluster" -n 2 --dist loadfile --durations=15
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not gpu and not cluster" -n 2 --dist worksteal --durations=15
 	$(BIN)/python -m pytest -m "cluster and not gpu" --durations=15
 
 quick: $(STAMP)
