@@ -24,10 +24,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/python -m jobs.demo
 
-# two at a time where no cluster is started; waiting threads must not spin, or two tests' torch would starve each other
+# two at a time; waiting threads must not spin, or two tests' torch would starve each other. Files that start clusters go
+# in their order, in which the long ones come first
 test: $(STAMP)
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "not gpu and not cluster" -n 2 --dist worksteal --durations=15
-	$(BIN)/python -m pytest -m "cluster and not gpu" --durations=15
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "cluster and not gpu" -n 2 --dist loadfile --no-loadscope-reorder --durations=15
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest -m "not gpu and not slow and not cluster"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import requests
+from processes import MARK, free_port, kill_marked, wait_until
 
 BIN = Path(sys.executable).parent
 TOKEN = uuid.uuid4().hex
@@ -36,9 +33,9 @@ class RealHead:
         command += ["--include-dashboard=true", "--dashboard-host=127.0.0.1", "--disable-usage-stats"]
         command += ["--labels=reelmill-role=cpu", f"--temp-dir={self.folder}"]
         with Path(self.folder, "log").open("ab") as log:
-            env = {**shell(), "REELMILL_TEST_MARK": self.mark}
+            env = {**shell(), MARK: self.mark}
             self.process = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=self.folder)
-        wait_until(lambda: self.jobs() is not None)
+        wait_until(lambda: self.jobs() is not None, every_s=0.2)
 
     def jobs(self) -> dict[str, str] | None:
         """Status by id, as the server itself says; None where it does not answer."""
@@ -52,13 +49,7 @@ class RealHead:
 
     def kill(self) -> None:
         """kill -9 of all that this head started: Ray's processes, the driver, workers and decoders."""
-        while found := marked(self.mark):
-            for pid in found:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.05)
+        kill_marked(self.mark)
         self.process.wait()
 
 
@@ -66,28 +57,3 @@ def shell(**more: str) -> dict[str, str]:
     """The environment of somebody who has activated reelmill's and has the cluster's token."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_AUTH_TOKEN": TOKEN, **more}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def marked(mark: str) -> list[int]:
-    """Every process that was started with this mark in its environment, or by one that was."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"REELMILL_TEST_MARK={mark}".encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(is_so: Callable[[], bool], *, timeout_s: float = 300.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)

@@ -2,70 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
 from trees import tree
-
-from pipeline.synth import SynthSpec, make_dataset
+from victims import WHOLE, Run, write_config
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-CONFIG = """\
-dataset: {out}
-source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/trimmed/videos}}
-clips:
-  rgb16: {{frames: 16, fps: 8, resize: [128, 171]}}
-flow:
-  tvl1: {{clips: rgb16, resize: [24, 32], encoding: npy, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
-features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a}}
-heads:
-  actions: {{kind: lstm, features: [c3d], hidden: 16, epochs: 5}}
-"""
+
+def run(config: Path, *options: str) -> None:
+    ended = Run(config, *options)
+    assert ended.ends() == 0, ended.said[-3000:]
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=5, duration_s=2.0))
-    return folder
-
-
-def run(videos: Path, folder: Path, out: str, *options: str) -> None:
-    config = folder / "config.yaml"
-    config.write_text(CONFIG.format(out=out, videos=videos))
-    command = [sys.executable, "-m", "jobs.run", str(config), *options]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-    assert ended.returncode == 0, ended.stderr[-3000:]
-
-
-@pytest.fixture(scope="module")
-def at_home(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("home")
-    run(videos, folder, str(folder / "out"))
-    return tree(str(folder / "out"))
-
-
-def test_an_object_store_gets_the_same_tree(videos: Path, at_home, tmp_path: Path, s3_uri: str) -> None:
+def test_an_object_store_gets_the_same_tree(
+    videos: Path, undisturbed_whole: dict[str, str], tmp_path: Path, s3_uri: str
+) -> None:
     uri = s3_uri.format("deep/dataset")
-    run(videos, tmp_path, uri)
-    assert tree(uri) == at_home
-    run(videos, tmp_path, uri)  # and it resumes from there: nothing to do
-    assert tree(uri) == at_home
+    config = write_config(tmp_path, videos, text=WHOLE, out=uri)
+    run(config)
+    assert tree(uri) == undisturbed_whole
 
 
-def test_a_running_cluster_makes_the_same_tree(videos: Path, at_home, tmp_path: Path) -> None:
+def test_neither_a_running_cluster_nor_the_number_of_workers_changes_a_byte(
+    videos: Path, undisturbed_whole: dict[str, str], tmp_path: Path
+) -> None:
+    there, here = (write_config(tmp_path / name, videos, text=WHOLE) for name in ("there", "here"))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 100 << 20})
     try:
         cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
         cluster.wait_for_nodes()
-        run(videos, tmp_path, str(tmp_path / "out"), "--address", cluster.address)
-        run(videos, tmp_path, str(tmp_path / "beside"), "--workers", "1")  # a Ray of its own, not the one it could join
+        run(there, "--address", cluster.address)
+        run(here, "--workers", "1")  # a Ray of its own, not the one it could join
     finally:
         cluster.shutdown()
-    assert tree(str(tmp_path / "out")) == tree(str(tmp_path / "beside")) == at_home
+    assert tree(there.parent / "out") == tree(here.parent / "out") == undisturbed_whole

@@ -28,7 +28,7 @@ dataset: {out}
 source: {{kind: kinetics, csv: "{csv}", videos: "{videos}"}}
 units: {{videos_per_unit: 1}}
 clips:
-  rgb16: {{frames: 16, fps: 8, resize: [128, 171]}}
+  rgb16: {{frames: 16, fps: 8, resize: [32, 40]}}
 """
 ALL = (
     CLIPS
@@ -36,7 +36,7 @@ ALL = (
 flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: npy, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a}}
+  net: {{from: clips/rgb16, model: small_rgb, weights: "random:0", preprocess: {{resize: none, crop: [32, 32]}}}}
 """
 )
 
@@ -45,7 +45,7 @@ features:
 def source(mortal_s3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Where the videos and their list are: in the bucket as well."""
     folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=4, duration_s=2.0))
+    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=3, duration_s=2.0))
     pafs.copy_files(
         str(folder / "trimmed"), "bucket/source", destination_filesystem=mortal_s3.filesystem(), use_threads=False
     )

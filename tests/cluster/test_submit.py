@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_head import TOKEN, RealHead, shell, wait_until
+from processes import heed_ctrl_c, wait_until
+from ray_head import TOKEN, RealHead, shell
 from trees import tree
 
 from jobs.submit import job_name
@@ -65,10 +66,6 @@ def start(head: RealHead, config: Path, *options: str, code: Path = ROOT, **env:
         text=True,
         preexec_fn=heed_ctrl_c,
     )
-
-
-def heed_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -140,7 +137,7 @@ def test_ctrl_c_leaves_the_job_and_stop_ends_it_and_the_same_command_resumes(
     assert (head.jobs() or {})[name] == "RUNNING"
     code, _, err = end(start(head, config, "--stop"))
     assert code == 0, err
-    wait_until(lambda: (head.jobs() or {})[name] == "STOPPED")
+    wait_until(lambda: (head.jobs() or {})[name] == "STOPPED", every_s=0.2)
     code, _, err = end(start(head, config, "--stop"))
     assert (code, "no job of this config is running" in err) == (2, True), err
     code, out, err = end(start(head, config, "--json"))

@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 from trees import tree
-from victims import Run, wait_until, write_config
+from victims import Run, write_config
 
 from pipeline.lease import BEAT_S, LEASE, TAKEOVER_S
-from pipeline.synth import SynthSpec, make_dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, SynthSpec(num_classes=2, videos_per_class=4, duration_s=2.0))
-    return folder / "trimmed/videos"
-
-
-@pytest.fixture(scope="module")
-def both(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], dict[str, str]]:
-    """Two that were started at the same instant and have ended, and the tree."""
-    config = write_config(tmp_path_factory.mktemp("both"), videos)
-    runs = [Run(config, "--workers", "2") for _ in range(2)]
-    return sorted(runs, key=lambda run: run.ends()), tree(runs[0].out)
-
-
-def test_of_two_started_at_the_same_instant_one_works_and_one_says_so(both) -> None:
-    (worked, refused), _ = both
+def test_of_two_started_at_the_same_instant_one_works_and_one_says_so(
+    videos: Path, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, videos)
+    worked, refused = sorted([Run(config, "--workers", "2") for _ in range(2)], key=Run.ends)
     assert (worked.process.returncode, refused.process.returncode) == (0, 1), refused.said
     assert "writes here since 20" in refused.said
     assert f"(process {worked.process.pid} on " in refused.said
     assert "run the same command again" in refused.said
+    assert tree(worked.out) == undisturbed
 
 
 def test_after_kill_9_of_a_run_elsewhere_the_next_takes_over_within_the_bound(
-    videos: Path, both, tmp_path: Path
+    videos: Path, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     config = write_config(tmp_path, videos)
     first = Run(config, "--workers", "2")
     first.wait_for_receipts(3)
-    second = Run(config)  # while it lives
+    first.process.send_signal(signal.SIGSTOP)  # it lives, and is not through before the second has begun
+    second = Run(config)
     assert second.ends() == 1
     assert f"(process {first.process.pid} on " in second.said
     first.kill()
@@ -60,5 +51,5 @@ def test_after_kill_9_of_a_run_elsewhere_the_next_takes_over_within_the_bound(
     assert time.monotonic() - began_s < TAKEOVER_S + 10 * BEAT_S  # generous: the machine may be busy
     assert third.ends() == 0, third.said[-3000:]
     assert "on elsewhere still lives" in third.said
-    assert tree(third.out) == both[1]
+    assert tree(third.out) == undisturbed
     assert not lease.exists()

@@ -1,4 +1,4 @@
-"""Runs that are about to be hurt: a small config, and the processes of a run, found by who started them."""
+"""Runs that are about to be hurt: two small configs, and the processes of a run, found by who started them."""
 
 from __future__ import annotations
 
@@ -7,35 +7,56 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
-CONFIG = """\
+import processes
+from processes import MARK, WAIT_S, wait_until
+
+SMALL = """\
 dataset: {out}
-source: {{kind: directory, videos: {videos}}}
+source: {{kind: directory, videos: {videos}/trimmed/videos}}
 units: {{videos_per_unit: 1}}
 budget: {{failed: {budget}}}
 clips:
-  rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [128, 171]}}
+  rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [64, 80]}}
 flow:
   tvl1: {{clips: rgb16, resize: [24, 32], encoding: npy, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
 features:
-  c3d: {{from: clips/rgb16, model: c3d, weights: "random:0", layer: conv2a}}
+  net: {{from: clips/rgb16, model: small_rgb, weights: "random:0", preprocess: {{resize: none, crop: [64, 64]}}}}
 """
-ENDS_S = 400.0  # far more than any run here takes, also on a busy machine
+# each kind of product and of file: also maps, and a head
+WHOLE = """\
+dataset: {out}
+source: {{kind: kinetics, csv: {videos}/trimmed/kinetics.csv, videos: {videos}/trimmed/videos}}
+units: {{videos_per_unit: 1}}
+budget: {{failed: {budget}}}
+clips:
+  rgb16: {{frames: 16, fps: 8, stride_s: 1.0, resize: [64, 80]}}
+flow:
+  tvl1: {{clips: rgb16, resize: [24, 32], encoding: png, params: {{num_scales: 1, num_warps: 1, outer_iterations: 1}}}}
+features:
+  net: {{from: clips/rgb16, model: small_rgb, weights: "random:0", preprocess: {{resize: none, crop: [64, 64]}}}}
+  maps: {{from: flow/tvl1, model: i3d_flow, weights: "random:0", layer: Conv3d_1a_7x7, dense: true, flip: true,
+         preprocess: {{resize: none, crop: none}}}}
+heads:
+  actions: {{kind: lstm, features: [net], hidden: 16, epochs: 40, patience: 40}}
+"""
+NUM_VIDEOS = 8
 DECODER = b"pipeline.video.decoder_process"
 FEATURES_ACTOR = b"ActorStep"
 
 
-_started: list[subprocess.Popen[bytes]] = []
+_started: list[Run] = []
 
 
 def kill_left() -> None:
     """Runs that a failed test leaves behind."""
     while _started:
-        process = _started.pop()
-        process.kill()
-        process.wait()
+        run = _started.pop()
+        if run.process.poll() is None:
+            run.kill_everything()
 
 
 class Run:
@@ -44,19 +65,30 @@ class Run:
     def __init__(self, config: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.out = config.parent / "out"
         self._log = config.parent / f"log-{time.monotonic_ns()}"
+        self._mark = uuid.uuid4().hex
         command = [sys.executable, "-m", "jobs.run", str(config), *options]
         with self._log.open("wb") as log:
-            environment = {**os.environ, **(environment or {})}
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        _started.append(self.process)
+            self.process = subprocess.Popen(
+                command,
+                env={**os.environ, **(environment or {}), MARK: self._mark},
+                stdout=log,
+                stderr=log,
+                preexec_fn=processes.heed_ctrl_c,
+            )
+        _started.append(self)
 
     def ends(self) -> int:
         """Its exit status."""
-        return self.process.wait(timeout=ENDS_S)
+        return self.process.wait(timeout=WAIT_S)
 
     def kill(self) -> None:
         """kill -9 of the driver; what it started finds out by itself."""
         self.process.kill()
+        self.process.wait()
+
+    def kill_everything(self) -> None:
+        """kill -9 of the driver and of all that it started, until nothing is left."""
+        processes.kill_marked(self._mark)
         self.process.wait()
 
     @property
@@ -79,19 +111,14 @@ class Run:
         return found
 
 
-def write_config(folder: Path, videos: Path, *, budget: int = 0, out: Path | None = None) -> Path:
+def write_config(
+    folder: Path, videos: Path, *, text: str = SMALL, budget: int = 0, out: str | Path | None = None
+) -> Path:
+    """`videos`: what `make_dataset` was given."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
-    path.write_text(CONFIG.format(out=out or folder / "out", videos=videos, budget=budget))
+    path.write_text(text.format(out=out or folder / "out", videos=videos, budget=budget))
     return path
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    for _ in range(int(ENDS_S / 0.02)):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("not within minutes")
 
 
 def kill_one(ancestor: int, words: bytes, *, its_parent: bool = False) -> int:
@@ -100,34 +127,10 @@ def kill_one(ancestor: int, words: bytes, *, its_parent: bool = False) -> int:
     found: list[int] = []
 
     def look() -> bool:
-        found[:] = [pid for pid in descendants(ancestor) if words in _command(pid)]
+        found[:] = [pid for pid in processes.descendants(ancestor) if words in processes.command(pid)]
         return bool(found)
 
     wait_until(look)
-    pid = _parent(found[0]) if its_parent else found[0]
+    pid = processes.parent(found[0]) if its_parent else found[0]
     os.kill(pid, signal.SIGKILL)
     return pid
-
-
-def descendants(ancestor: int) -> list[int]:
-    parents = {int(folder.name): _parent(int(folder.name)) for folder in Path("/proc").glob("[0-9]*")}
-    found, grown = {ancestor}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        found |= more
-        grown = bool(more)
-    return sorted(found - {ancestor})
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""

@@ -4,10 +4,9 @@ import os
 import signal
 import threading
 import time
-import uuid
-from pathlib import Path
 
 import pytest
+from processes import command, descendants, parent
 
 from jobs.prepare import Prepared, prepare
 from pipeline import runner
@@ -17,7 +16,6 @@ from schemas.config import Config
 from schemas.errors import ReelmillError
 from schemas.news import News, Progress
 
-MARK = uuid.uuid4().hex
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
@@ -30,7 +28,6 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def local_ray():
-    os.environ["REELMILL_TEST_MARK"] = MARK  # every process of this Ray inherits it
     with runner.cluster(workers=2):
         yield
 
@@ -99,9 +96,9 @@ def test_a_worker_that_dies_is_replaced(videos, tmp_path) -> None:
     def kill_one() -> None:
         """kill -9 the first worker that holds a decoder."""
         for _ in range(3000):
-            for process in Path("/proc").glob("[0-9]*"):
-                if _is_decoder(process):
-                    os.kill(_parent(process), signal.SIGKILL)
+            for pid in descendants(os.getpid()):
+                if b"pipeline.video.decoder_process" in command(pid):
+                    os.kill(parent(pid), signal.SIGKILL)
                     killed.set()
                     return
             time.sleep(0.01)
@@ -113,15 +110,3 @@ def test_a_worker_that_dies_is_replaced(videos, tmp_path) -> None:
     assert killed.is_set()
     assert errors == []
     assert [state.pending for state in survey(work.store, work.plan)] == [0, 0]
-
-
-def _is_decoder(process: Path) -> bool:
-    try:
-        ours = f"REELMILL_TEST_MARK={MARK}".encode() in (process / "environ").read_bytes()
-        return ours and b"pipeline.video.decoder_process" in (process / "cmdline").read_bytes()
-    except OSError:
-        return False
-
-
-def _parent(process: Path) -> int:
-    return int((process / "stat").read_text().rpartition(")")[2].split()[1])
