@@ -51,6 +51,14 @@ def test_one_unit_that_kills_every_worker_is_named_and_all_others_are_made(fake_
     assert run.errors[4].startswith("clips/a unit 000004: its worker died every time it was tried")
 
 
+def test_quick_units_that_went_in_a_bundle_with_one_that_kills_its_worker_are_made_once(fake_run) -> None:
+    """By then the pace is known. What was made before it stands, what came after it goes alone in the next round."""
+    run = fake_run({"clips/a": []}, [1] * 240, {"clips/a": {"kills": [180], "write": True}})
+    assert sorted(line.unit for line in run.log) == [unit for unit in range(240) if unit != 180]
+    assert set(run.errors) == {180}
+    assert run.errors[180].startswith("clips/a unit 000180: its worker died every time it was tried")
+
+
 def test_a_round_that_loses_too_much_breaks_off_and_the_rest_is_made_in_the_next(fake_run) -> None:
     """Units 3 and 4 kill their workers, and a round bears one of these."""
     run = fake_run({"clips/a": []}, [1] * 8, {"clips/a": {"kills": [3, 4], "sleep_s": 0.2}}, lost_at_once=1)
