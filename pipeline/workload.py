@@ -49,8 +49,9 @@ class Workload:
 
     def _hear(self, news: News, now_s: float) -> None:
         if isinstance(news, Started):
+            if not self._pools:
+                self._began_s = now_s  # what came before was no work on units
             self._pools = news.pools
-            self._began_s = now_s  # what came before was no work on units
             return
         units = self._units[news.product]
         units.last_s = max(units.last_s, now_s)

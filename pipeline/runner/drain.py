@@ -27,7 +27,7 @@ import ray.data
 from pipeline import receipts
 from pipeline.graph import Plan, Product, Unit
 from pipeline.runner.bundle import ActorStep, rows_of, steps
-from pipeline.runner.cards import last_line, write_cards
+from pipeline.runner.cards import Cards, last_line
 from pipeline.runner.connect import CRASHED_UNITS_ALLOWED, is_local_ray
 from pipeline.runner.facts import cluster_facts
 from pipeline.runner.feed import UnitSource, largest_first, unit_dataset
@@ -76,25 +76,68 @@ def run_plan(
     for sentence in check(before, facts):
         say(sentence)
     check_reach(store, before, facts, pending)
-    write_cards(before, store)
-    if not pending or not products:
-        return []
-    asked = in_chain_order(requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts))
-    on_progress(Started(_pools(asked, len(pending))))
+    cards = Cards(before, store)
+    here = _with_nodes(before, facts)
+    cards.wait([product.path for product, _ in here])
     rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
-    errors: list[UnitError] = []
     troubles = Troubles(say)
     with (
         telling(lambda sentence, is_away: troubles.storage(StorageWait("", sentence, is_away))),
         hearing(troubles.listening(rounds.listening(on_progress))) as line,
     ):
-        while units := rounds.next():
-            workers = _workers(asked, facts) if rounds.bundles else {}
-            source = UnitSource(units, pace=line.pace, workers=workers)
-            errors += _drain(_dataset(asked, store, limits, source, line), rounds)
-            if any(error.fatal for error in errors):
-                return errors
+        if pending and len(here) < len(before):
+            on_progress(Started(_pools(before, len(pending))))
+            ahead = [step for step in here if not step[1].holds]
+            if fatal := _work_ahead(ahead, Way(store, limits, line), pending, until=cards.are_decided):
+                return fatal
+            facts = cluster_facts(is_local=is_local_ray())  # with the nodes that were waited for
+        cards.wait([product.path for product in products])
+        if not pending or not products:
+            return []
+        asked = requests_of(products, [_holds_a_gpu(product, store) for product in products], pools, facts)
+        on_progress(Started(_pools(asked, len(pending))))
+        return _work(in_chain_order(asked), Way(store, limits, line), rounds, facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What all steps of a run have in common."""
+
+    store: Store
+    limits: Limits
+    line: Line
+
+
+def _work(asked: Sequence[tuple[Product, Request]], way: Way, rounds: Rounds, facts: Facts) -> list[UnitError]:
+    """All products of all units, round after round."""
+    errors: list[UnitError] = []
+    while units := rounds.next():
+        workers = _workers(asked, facts) if rounds.bundles else {}
+        source = UnitSource(units, pace=way.line.pace, workers=workers)
+        errors += _drain(_dataset(asked, way, source), rounds)
+        if any(error.fatal for error in errors):
+            return errors
     return [*errors, *(UnitError(unit, message, fatal=False) for unit, message in rounds.given_up())]
+
+
+def _with_nodes(asked: Sequence[tuple[Product, Request]], facts: Facts) -> list[tuple[Product, Request]]:
+    """Those that the cluster has nodes for, and for all that they are made of."""
+    found: dict[str, tuple[Product, Request]] = {}
+    for product, request in asked:  # upstream first
+        if all(path in found for path in product.upstream) and any(request.fits(node) for node in facts.nodes):
+            found[product.path] = (product, request)
+    return list(found.values())
+
+
+def _work_ahead(
+    asked: Sequence[tuple[Product, Request]], way: Way, pending: Sequence[Unit], *, until: Callable[[], bool]
+) -> list[UnitError]:
+    """Once through what can be made while other products wait for their nodes, until these are there; returns the error
+    that ends the run, if any. What else fails, or is lost, is tried again with all products."""
+    if not asked:
+        return []
+    dataset = _dataset(asked, way, UnitSource(largest_first(pending)))
+    return [error for error in _drain(dataset, Rounds(pending), until=until) if error.fatal]
 
 
 def _pools(asked: Sequence[tuple[Product, Request]], num_units: int) -> dict[str, PoolRecord]:
@@ -131,27 +174,28 @@ def requests_of(
     ]
 
 
-def _drain(dataset: ray.data.Dataset, rounds: Rounds) -> Iterator[UnitError]:
-    """Pull units through the chain of stages, and yield the errors; stop at the first fatal one."""
+def _drain(
+    dataset: ray.data.Dataset, rounds: Rounds, *, until: Callable[[], bool] = lambda: False
+) -> Iterator[UnitError]:
+    """Pull units through the chain of stages, and yield the errors; stop at the first fatal one, and where `until` says
+    so."""
     try:
         for row in (row for bundle in dataset.iter_rows() for row in rows_of(bundle)):
             rounds.ended(row["index"])
             for message in json.loads(row["errors"]).values():
                 yield UnitError(row["index"], message, row["fatal"])
-            if row["fatal"]:  # what comes after it in its bundle was not tried
+            if row["fatal"] or until():  # what comes after a fatal one in its bundle was not tried
                 return
     except ray.exceptions.RayError as error:
         rounds.broke_off(last_line(error))
 
 
-def _dataset(
-    asked: Sequence[tuple[Product, Request]], store: Store, limits: Limits, source: UnitSource, line: Line
-) -> ray.data.Dataset:
+def _dataset(asked: Sequence[tuple[Product, Request]], way: Way, source: UnitSource) -> ray.data.Dataset:
     """The graph: one row = one bundle = one block; every step is 1:1."""
     dataset = unit_dataset(source)
     give_way = any(request.holds for _, request in asked)
     for product, request in asked:
-        settings = {"product": product, "store": store, "limits": limits, "line": line}
+        settings = {"product": product, "store": way.store, "limits": way.limits, "line": way.line}
         place: dict[str, Any] = {
             "num_cpus": request.num_cpus,
             "num_gpus": request.num_gpus,
@@ -176,7 +220,7 @@ def _dataset(
             dataset = dataset.map(
                 ActorStep,  # type: ignore[arg-type]  # ray takes callable classes and fn_kwargs; its types do not
                 fn_kwargs=settings,
-                fn_constructor_kwargs={"product": product, "line": line},
+                fn_constructor_kwargs={"product": product, "line": way.line},
                 compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, source.num_units)),
                 max_restarts=-1,
                 max_task_retries=RETRIES,

@@ -55,6 +55,16 @@ def test_time_is_shared_out_to_the_second() -> None:
     assert clips.failed_rows == 2
 
 
+def test_pools_that_change_when_nodes_have_come_do_not_begin_the_run_anew() -> None:
+    run = Run({"clips/a": TASKS, "features/b": PoolRecord(workers=1, gpus=1, holds=True)})
+    run.unit("clips/a", 0, 100, 110)
+    run.workload.hear(Started({"clips/a": TASKS, "features/b": ACTOR}), now_s=112.0)
+    assert run.workload.wall_s(now_s=130.0) == 30.0
+    assert run.workload.products(now_s=130.0)["clips/a"].busy_s == 10.0
+    run.unit("features/b", 0, 112, 116)
+    assert run.workload.products(now_s=130.0)["features/b"].pool == ACTOR
+
+
 def test_cores_that_another_product_has_are_not_waited_in() -> None:
     run = Run({"clips/a": TASKS, "flow/f": TASKS})
     run.unit("clips/a", 0, 100, 110)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import pytest
+from processes import wait_until
 from ray.cluster_utils import Cluster
 
 from pipeline.runner.requests import ROLE_LABEL
@@ -30,18 +30,19 @@ def cluster(fake_environment, monkeypatch) -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def test_a_model_waits_for_its_node_and_each_role_gets_its_work(fake_run, cluster) -> None:
-    pools = {"features": {"workers": 1, "gpus": 1}}
+def test_a_model_waits_for_its_node_while_clips_are_made_and_each_role_gets_its_work(fake_run, cluster) -> None:
+    pools, log = {"features": {"workers": 1, "gpus": 1}}, fake_run.folder / "log"
+    stages = {"clips/a": {"write": True}}
     with ThreadPoolExecutor(1) as pool:  # nodes are started by the main thread: so wants Ray's Cluster
-        running = pool.submit(fake_run, CHAIN, [1] * 4, {}, pools=pools, address=cluster.address)
-        with suppress(TimeoutError):
-            running.result(timeout=15)
+        running = pool.submit(fake_run, CHAIN, [1] * 4, stages, pools=pools, address=cluster.address)
+        wait_until(lambda: running.done() or (log.exists() and len(log.read_text().splitlines()) == 4))
         labels = {ROLE_LABEL: "gpu"}
         node = cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=STORE_BYTES, labels=labels)
         first = running.result()
     gpu_nodes = {node.node_id}
     assert first.errors == {}
     assert first.said == ["features/c waits for a node with 1 GPU, which the cluster has to start"]
+    assert [line.product for line in first.log] == ["clips/a"] * 4 + ["features/c"] * 4
     assert {line.node for line in first.log if line.product == "features/c"} == gpu_nodes
 
     (fake_run.folder / "log").unlink()
