@@ -36,6 +36,7 @@ from schemas.work import RUNS_FOLDER
 
 LEASE = f"{RUNS_FOLDER}/lease.json"
 BEAT_S = 4.0
+LAST_BEAT_S = 5.0  # how long one that is under way at the end is waited for, before the lease is given back
 TAKEOVER_S = 20.0  # a lease whose beat stands still for so long is nobody's
 SETTLE_S = 2.0  # where a lease can't be taken atomically: two that take it at once have both written it by then
 LOOK_S = 1.0
@@ -220,7 +221,7 @@ class _Heart:
     def stop(self) -> None:
         """Stop beating and give the lease back, if it is still ours."""
         self._stop.set()
-        self._thread.join(BEAT_S)
+        self._thread.join(LAST_BEAT_S)
         if self._thread.is_alive():  # it hangs in a storage that is away; our end will be seen, or our silence
             return
         with contextlib.suppress(OSError, ReelmillError):
