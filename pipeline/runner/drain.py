@@ -44,6 +44,9 @@ from schemas.pools import Pools
 from schemas.work import PoolRecord
 
 NODE_ID_LABEL = "ray.io/node-id"  # Ray gives it to every node
+# Ray places an actor that asks for nothing by way of a node drawn at random, whose own turn it is to spread: several
+# models share a node, and another has none. With anything asked for it is the driver's node that spreads them all.
+SOMETHING_BYTES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,13 @@ def run_plan(
     check_reach(store, before, facts, pending)
     cards = Cards(before, store)
     here = _with_nodes(before, facts)
-    cards.wait([product.path for product, _ in here])
     rounds = Rounds(largest_first(pending), lost_at_once=CRASHED_UNITS_ALLOWED)
     troubles = Troubles(say)
     with (
         telling(lambda sentence, is_away: troubles.storage(StorageWait("", sentence, is_away))),
         hearing(troubles.listening(rounds.listening(on_progress))) as line,
     ):
+        cards.wait([product.path for product, _ in here])
         if pending and len(here) < len(before):
             on_progress(Started(_pools(before, len(pending))))
             ahead = [step for step in here if not step[1].holds]
@@ -224,6 +227,7 @@ def _dataset(asked: Sequence[tuple[Product, Request]], way: Way, source: UnitSou
                 compute=ray.data.ActorPoolStrategy(size=min(request.workers or 1, source.num_units)),
                 max_restarts=-1,
                 max_task_retries=RETRIES,
+                memory=SOMETHING_BYTES,
                 **place,
             )
     return dataset

@@ -63,3 +63,13 @@ def test_a_dataset_that_a_node_does_not_see_stops_the_run(fake_run, cluster, tmp
     assert "does not see this folder" in run.errors[-1]
     assert run.log == []
     assert [path.name for path in elsewhere.rglob("*") if path.is_file()] == ["manifest.parquet"]
+
+
+def test_without_gpus_each_node_has_a_model(fake_run, cluster) -> None:
+    """Not two on one, with a node that has none: a model takes all cores of its node."""
+    for _ in range(3):
+        cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES, labels={ROLE_LABEL: "cpu"})
+    cluster.wait_for_nodes()
+    run = fake_run(CHAIN, [1] * 48, {"features/c": {"sleep_s": 0.5}}, address=cluster.address)
+    assert run.errors == {}
+    assert len({line.node for line in run.log if line.product == "features/c"}) == 4
