@@ -235,10 +235,8 @@ def report(places: Sequence[set[int]], found: Found) -> list[str]:
     for name, (since_s, until_s) in moments.items():
         total_s = (until_s - since_s) * num_cores
         work_s, idle_s = found.cpu_s(since_s, until_s), found.idle_s(since_s, until_s)
-        rest_s = max(0.0, total_s - work_s - idle_s)
-        shares = ", ".join(
-            f"{what} {seconds:.1f} s" for what, seconds in (("work", work_s), ("idle", idle_s), ("rest", rest_s))
-        )
+        parts = {"work": work_s, "idle": idle_s, "rest": max(0.0, total_s - work_s - idle_s)}
+        shares = ", ".join(f"{what} {one_s:.1f} s ({one_s / max(1e-9, total_s):.0%})" for what, one_s in parts.items())
         lines.append(f"    {name:<7}{until_s - since_s:7.1f} s of wall, {total_s:6.1f} s of cores: {shares}")
     for product in sorted({work["product"] for work in found.works}):
         some = [work for work in found.works if work["product"] == product]

@@ -71,8 +71,8 @@ def _costs(store: Store, states: list[ProductState]) -> Section:
     records = runs.records(store)
     parts = []
     if records:
-        spent, runs_alone = runs.spent(records), [record for record in records if record.runs == 1]
-        parts += [_last_run(record) for record in runs_alone[-1:]]  # sums of earlier ones are no run
+        spent, last = runs.spent(records), runs.last(records)
+        parts += [_last_run(last)] if last is not None else []
         if spent.runs > 1:
             parts.append(Part(sentences=[f"{spent_line(spent)}."]))
     if (planned := comparison(store, states, records)) is not None:

@@ -37,8 +37,7 @@ def main(
     lost = failed_rows(store, states)
     losses = flow_losses(store, states)
     records = runs.records(store)
-    last = next((record for record in reversed(records) if record.runs == 1), None)  # sums of earlier ones are no run
-    planned, spent = comparison(store, states, records), runs.spent(records)
+    planned, last, spent = comparison(store, states, records), runs.last(records), runs.spent(records)
     if as_json:
         flow = {path: asdict(loss) for path, loss in losses.items()}
         products = [_as_dict(state) for state in states]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -70,9 +70,9 @@ def records(store: Store) -> list[RunRecord]:
     return [*earlier, *(record for record in found if record.run > _last_of(earlier))]
 
 
-def last(store: Store) -> RunRecord | None:
-    """Of the last run that left one that can be read."""
-    return next((record for run in reversed(numbers(store)) if (record := load(store, run)) is not None), None)
+def last(records: Sequence[RunRecord]) -> RunRecord | None:
+    """Of the last run that left one that can be read; sums of earlier ones are no run."""
+    return next((record for record in reversed(records) if record.runs == 1), None)
 
 
 # ---------------------------------------------------------------- the earlier ones
@@ -109,7 +109,7 @@ def _sum_up(sums: list[RunRecord], record: RunRecord) -> None:
     for name in ("wall_s", "cores_s", "gpus_s"):
         setattr(of, name, getattr(of, name) + getattr(record, name))
     for path, work in record.products.items():
-        _add(of.products.setdefault(path, ProductWork(fingerprint=work.fingerprint)), work)
+        of.products.setdefault(path, ProductWork(fingerprint=work.fingerprint)).add(work)
 
 
 def _agree(one: RunRecord, other: RunRecord) -> bool:
@@ -160,15 +160,8 @@ def spent(records: Iterable[RunRecord], fingerprints: Mapping[str, str] | None =
         for path, work in record.products.items():
             if fingerprints is not None and fingerprints.get(path) != work.fingerprint:
                 continue
-            _add(found.products.setdefault(path, ProductWork()), work)
+            found.products.setdefault(path, ProductWork()).add(work)
     return found
-
-
-def _add(of: ProductWork, work: ProductWork) -> None:
-    """Add what the same product cost in another run."""
-    of.add(work)
-    for name in ("units", "failed_rows", "given_up", "retries", "wall_s", "held_s", "idle_s"):
-        setattr(of, name, getattr(of, name) + getattr(work, name))
 
 
 # ---------------------------------------------------------------- while a run goes on

@@ -44,6 +44,7 @@ class UnitWork:
 # what a unit, a product in a run and a product in all runs each have as a plain number, and are summed by
 SUMS: tuple[str, ...] = ("videos", "items", "bytes_in", "bytes_out", "frames_decoded", "frames_used")
 SUMS += ("source_s", "busy_s", "opening_s", "reading_s", "writing_s", "cpu_s")
+SUMS_OF_RUNS = ("units", "failed_rows", "given_up", "retries", "wall_s", "held_s", "idle_s")  # of a product in a run
 
 
 class PoolRecord(BaseModel):
@@ -90,7 +91,7 @@ class ProductWork(BaseModel):
 
     def add(self, work: UnitWork | ProductWork) -> None:
         """Add what a unit cost, or what the same product cost in another run."""
-        for name in SUMS:
+        for name in SUMS + (SUMS_OF_RUNS if isinstance(work, ProductWork) else ()):
             setattr(self, name, getattr(self, name) + getattr(work, name))
         if work.device_s is not None:
             self.device_s = (self.device_s or 0.0) + work.device_s

@@ -40,12 +40,8 @@ class Rounds:
         nothing is left, or the last round got nowhere."""
         if not self._is_first:
             self._close()
-        self.bundles, self._is_first, self._attempts, self._num_before = (
-            self._is_first,
-            False,
-            Counter(),
-            len(self._left),
-        )
+        self.bundles = self._is_first
+        self._is_first, self._attempts, self._num_before = False, Counter(), len(self._left)
         return sorted(self._left.values(), key=lambda unit: self._losses[unit.index])  # stable
 
     def _close(self) -> None:

@@ -23,14 +23,14 @@ def test_a_record_comes_back_as_it_was(tmp_path) -> None:
     store = Store(str(tmp_path))
     written = record(clips_a=ProductWork(units=3, busy_s=1.5, reasons={"missing": 2}))
     runs.write(store, written)
-    assert runs.load(store, 1) == written == runs.last(store)
+    assert runs.load(store, 1) == written == runs.last(runs.records(store))
     assert json.loads((tmp_path / "_runs/run-000001.json").read_text())["products"]["clips/a"]["busy_s"] == 1.5
 
 
 def test_a_dataset_without_runs(tmp_path) -> None:
     store = Store(str(tmp_path))
     assert runs.next_number(store) == 1
-    assert runs.last(store) is None
+    assert runs.last(runs.records(store)) is None
     assert runs.spent(runs.records(store)).products == {}
 
 
@@ -39,7 +39,7 @@ def test_what_cannot_be_read_is_as_if_it_were_not_there(tmp_path) -> None:
     runs.write(store, record(1))
     (tmp_path / "_runs/run-000002.json").write_text('{"run": 2, "sta')
     (tmp_path / "_runs/lease.json").write_text("{}")
-    assert runs.last(store) == record(1)
+    assert runs.last(runs.records(store)) == record(1)
     assert runs.next_number(store) == 3
 
 
@@ -47,7 +47,7 @@ def test_a_record_of_a_later_version_is_read(tmp_path) -> None:
     store = Store(str(tmp_path))
     document = {**record().model_dump(mode="json"), "of_a_later_version": 1}
     store.put(runs.path_of(1), json.dumps(document).encode())
-    assert runs.last(store) == record()
+    assert runs.last(runs.records(store)) == record()
 
 
 def test_all_runs_are_summed_by_product(tmp_path) -> None:
@@ -80,9 +80,9 @@ def test_a_run_is_recorded_while_it_goes_on_and_when_it_ends(tmp_path) -> None:
         return record(7, state)
 
     with runs.recorded(store, now, every_s=0.01):
-        assert runs.last(store).state == "running"  # at once
+        assert runs.last(runs.records(store)).state == "running"  # at once
         assert twice.wait(60)
-    assert runs.last(store) == record(7, "done")
+    assert runs.last(runs.records(store)) == record(7, "done")
     assert [path.name for path in (tmp_path / "_runs").iterdir()] == ["run-000007.json"]
 
 
@@ -91,7 +91,7 @@ def test_the_record_says_how_it_ended(tmp_path, error, state) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(error), runs.recorded(store, lambda state: record(1, state)):
         raise error
-    assert runs.last(store).state == state
+    assert runs.last(runs.records(store)).state == state
 
 
 def test_a_record_that_cannot_be_written_stops_nothing(tmp_path) -> None:
@@ -123,7 +123,7 @@ def test_kill_9_leaves_a_whole_record_of_a_run_that_did_not_end(tmp_path) -> Non
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    found = runs.last(Store(str(tmp_path)))
+    found = runs.last(runs.records(Store(str(tmp_path))))
     assert found is not None
     assert found.state == "running"
     assert len(found.began) == 100000

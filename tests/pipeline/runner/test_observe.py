@@ -59,14 +59,14 @@ def observed(work) -> RunRecord:
                 on_progress=watch.hear,
             )
             assert errors == []
-            assert runs.last(work.store).state == "running"
+            assert runs.last(runs.records(work.store)).state == "running"
         assert sum(isinstance(news, Progress) for news in heard) == 2 * len(work.plan.units)
         yield watch.last
     del os.environ[REPORT_SWITCH]
 
 
 def test_the_record_adds_up(work, observed) -> None:
-    assert observed == runs.last(work.store)
+    assert observed == runs.last(runs.records(work.store))
     assert (observed.run, observed.state, observed.units_pending) == (1, "done", 4)
     assert list(observed.products) == ["clips/a", "features/f"]
     states = {state.path: state for state in survey(work.store, work.plan)}
